@@ -1,0 +1,49 @@
+# Entry points. Nothing but Python 3.11+ and make is assumed; everything lands in .venv and .tools.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+FAULTS ?= tests/faults/faults.tsv
+BENIGN ?= tests/faults/benign.tsv
+
+.DEFAULT_GOAL := help
+.PHONY: help evidence test test-long check lint types faults bench clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "==> creating .venv and installing (once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt uv
+	@$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@touch $@
+
+evidence: $(STAMP)  ## one command: embedded Postgres, every control, a signed bundle in evidence/embedded/
+	@echo "==> collecting evidence on an embedded Postgres"
+	@$(BIN)/python -m pytest --evidence=embedded
+
+test: $(STAMP)  ## the test suite on real servers
+	@echo "==> running the test suite (starts the servers it needs)"
+	@$(BIN)/python -m pytest -n 2 --dist=loadgroup -m "not long"
+
+test-long: $(STAMP)  ## thousands of generated cases more
+	@$(BIN)/python -m pytest -n 2 --dist=loadgroup -m long
+
+lint: $(STAMP)  ## ruff and import contracts
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+types: $(STAMP)  ## mypy --strict, tests too
+	@$(BIN)/mypy
+
+check: lint types test  ## everything CI asks for
+
+faults: $(STAMP)  ## the isolation-fault benchmark; FAULTS= and BENIGN= take other lists
+	@$(BIN)/python bench/faults.py --faults "$(FAULTS)" --benign "$(BENIGN)"
+
+bench: $(STAMP)  ## speed, as ratios against peers in the same run
+	@$(BIN)/python -m bench
+
+clean:  ## removes all of the above
+	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	find evidence -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

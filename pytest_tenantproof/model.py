@@ -1,0 +1,149 @@
+"""What the rooms hand to each other: frozen, no I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+
+__all__ = [
+    "Control",
+    "Falsified",
+    "Fault",
+    "Finding",
+    "Outcome",
+    "Result",
+    "Scope",
+    "Severity",
+    "Verdict",
+    "Waiver",
+    "verdict_of",
+]
+
+
+class Outcome(StrEnum):
+    """What became of one control. `not_applicable` and `not_run` always carry a reason."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ERROR = "error"
+    NOT_APPLICABLE = "not_applicable"
+    NOT_RUN = "not_run"
+
+
+class Severity(StrEnum):
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class Verdict(StrEnum):
+    PROVEN = "proven"
+    FAILED = "failed"
+    NOT_PROVEN = "not_proven"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong. `object` is schema-qualified; nothing here may hold row content."""
+
+    object: str
+    detail: str
+    fix: str = ""
+    tenant: str | None = None
+    role: str | None = None
+    operation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """SQL that must turn a control red; `also` names controls that may turn red beside it.
+
+    `{placeholders}` are filled from the target's own catalog. `undo` is for what a rollback does not undo.
+    """
+
+    sql: str
+    also: tuple[str, ...] = ()
+    undo: str = ""
+    min_version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One requirement as a check. `maps` is framework -> clauses; an empty mapping says there is none."""
+
+    id: str
+    title: str
+    severity: Severity
+    requirement: str
+    maps: Mapping[str, tuple[str, ...]] | None
+    family: str
+    doc: str
+    faults: tuple[Fault, ...] = ()
+    markers: tuple[str, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiver:
+    control: str
+    object: str
+    owner: str
+    approver: str
+    reason: str
+    expires: date
+    ticket: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Falsified:
+    """How many of a control's faults were injected into a clone, and how many it detected."""
+
+    faults: int
+    detected: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of one control. `waiver` is an overlay: `outcome` stays the true one."""
+
+    control: str
+    outcome: Outcome
+    reason: str = ""
+    findings: tuple[Finding, ...] = ()
+    duration_s: float = 0.0
+    waiver: Waiver | None = None
+    falsified: Falsified | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What was selected of the whole catalogue. `qualified` scopes can never read as an unqualified proof."""
+
+    selected: int
+    of: int
+    expression: str = ""
+    narrowed: bool = False
+    missing: tuple[str, ...] = field(default=())
+
+
+_ORDER = (
+    (Outcome.ERROR, Verdict.NOT_PROVEN, 2),
+    (Outcome.FAILED, Verdict.FAILED, 1),
+    (Outcome.NOT_RUN, Verdict.NOT_PROVEN, 2),
+)
+
+
+def verdict_of(results: tuple[Result, ...], scope: Scope) -> tuple[Verdict, int]:
+    """The verdict and exit status: error > failed > not_run > passed. Nothing passed is never proven.
+
+    A waiver excuses a failure, never an error or a control that did not run.
+    """
+    seen = {r.outcome for r in results if not (r.waiver and r.outcome is Outcome.FAILED)}
+    for outcome, verdict, status in _ORDER:
+        if outcome in seen:
+            return verdict, status
+    if scope.narrowed or scope.missing or Outcome.PASSED not in seen:
+        return Verdict.NOT_PROVEN, 2
+    return Verdict.PROVEN, 0

