@@ -1,1 +1,16 @@
 """Where a run points: live, staging, container, embedded; read-only enforcement."""
+
+from pytest_tenantproof.target.embedded import EmbeddedPostgres, PostgresBin, find_bin, installed_bins, start
+from pytest_tenantproof.target.session import TargetInfo, connect, open_session, rolled_back
+
+__all__ = [
+    "EmbeddedPostgres",
+    "PostgresBin",
+    "TargetInfo",
+    "connect",
+    "find_bin",
+    "installed_bins",
+    "open_session",
+    "rolled_back",
+    "start",
+]

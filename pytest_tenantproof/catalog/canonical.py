@@ -1,0 +1,75 @@
+"""Snapshot <-> canonical JSON. The same database always gives the same bytes."""
+
+import dataclasses
+import hashlib
+import json
+import typing
+from functools import cache
+from typing import Any
+
+from pytest_tenantproof.catalog.model import Snapshot
+from pytest_tenantproof.errors import CatalogError
+
+__all__ = ["digest", "from_json", "to_json"]
+
+
+@cache
+def _fields(cls: typing.Hashable) -> tuple[tuple[str, object], ...]:
+    """Field names with their defaults, which are left out of the JSON."""
+    return tuple((f.name, f.default) for f in dataclasses.fields(cls))  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> Any:
+    if type(value) is tuple:
+        return [_plain(item) for item in value]
+    if type(value) in (str, int, bool, float):
+        return value
+    out = {}
+    for name, default in _fields(type(value)):  # type: ignore[arg-type]
+        item = getattr(value, name)
+        if item != default:
+            out[name] = _plain(item)
+    return out
+
+
+def to_json(snapshot: Snapshot) -> bytes:
+    """Canonical JSON: sorted keys, no white space, ASCII, defaults left out."""
+    return json.dumps(_plain(snapshot), sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def digest(snapshot: Snapshot) -> str:
+    """sha256 of the canonical JSON, as hex."""
+    return hashlib.sha256(to_json(snapshot)).hexdigest()
+
+
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    if typing.get_origin(hint) is tuple:
+        arguments = typing.get_args(hint)
+        if arguments[-1] is Ellipsis:
+            return tuple(_typed(arguments[0], item) for item in value)
+        return tuple(_typed(kind, item) for kind, item in zip(arguments, value, strict=True))
+    if dataclasses.is_dataclass(hint):
+        hints = _hints(hint)  # type: ignore[arg-type]
+        return hint(**{key: _typed(hints[key], item) for key, item in value.items()})  # type: ignore[operator]
+    if hint is float and isinstance(value, int):
+        return float(value)
+    if type(value) is not hint:
+        raise TypeError(f"{value!r} is not {hint}")
+    return value
+
+
+def from_json(data: bytes) -> Snapshot:
+    """The inverse of `to_json`. Raises CatalogError when the data is not a snapshot."""
+    try:
+        snapshot: Snapshot = _typed(Snapshot, json.loads(data))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CatalogError(
+            f"this is not a catalog snapshot: {error}.",
+            remedy="record it again with `tenantproof init --lock`.",
+        ) from error
+    return snapshot

@@ -1,0 +1,446 @@
+"""The catalog as one immutable value: everything isolation depends on, and nothing that varies by itself.
+
+Names are as `format('%I.%I')` gives them, so they can be shown and pasted into SQL alike. No oids, no row
+counts, no sizes: the same schema gives the same snapshot in any database. Sources: the pg_catalog tables
+named at each class (PostgreSQL documentation, chapter "System Catalogs").
+"""
+
+from dataclasses import dataclass, field
+
+__all__ = [
+    "PUBLIC",
+    "Column",
+    "Constraint",
+    "Database",
+    "DefaultPrivilege",
+    "EventTrigger",
+    "Extension",
+    "ForeignServer",
+    "Function",
+    "Grant",
+    "Index",
+    "LargeObject",
+    "Membership",
+    "NamedGrants",
+    "Operator",
+    "Policy",
+    "Publication",
+    "PublishedTable",
+    "ReplicationSlot",
+    "Role",
+    "Rule",
+    "Schema",
+    "Setting",
+    "Snapshot",
+    "Subscription",
+    "Table",
+    "Trigger",
+    "Type",
+    "UserMapping",
+]
+
+PUBLIC = "PUBLIC"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One privilege of an aclitem. `privilege` in full (SELECT, MAINTAIN, ...), `grantee` may be PUBLIC."""
+
+    grantee: str
+    privilege: str
+    grantable: bool = False
+    grantor: str = ""
+
+
+Grants = tuple[Grant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """pg_attribute. `type` as format_type() writes it; `generated` is "", "stored" or "virtual";
+    `identity` is "", "always" or "by default"; `not_null_valid` is False for PG 18's NOT VALID not-nulls."""
+
+    name: str
+    type: str
+    not_null: bool = False
+    not_null_valid: bool = True
+    default: str = ""
+    generated: str = ""
+    identity: str = ""
+    grants: Grants = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """pg_constraint. `kind`: primary, unique, foreign, check, exclusion. `columns` in key order.
+
+    Foreign keys: `target` table, `target_columns` pairwise to `columns`, `match` simple|full|partial,
+    actions as "NO ACTION", "RESTRICT", "CASCADE", "SET NULL", "SET DEFAULT"; `triggers_enabled` is False
+    when any of its internal triggers does not fire for ordinary sessions.
+    """
+
+    name: str
+    kind: str
+    definition: str
+    columns: tuple[str, ...] = ()
+    validated: bool = True
+    enforced: bool = True
+    deferrable: bool = False
+    deferred: bool = False
+    target: str = ""
+    target_columns: tuple[str, ...] = ()
+    match: str = "simple"
+    on_delete: str = "NO ACTION"
+    on_update: str = "NO ACTION"
+    on_delete_columns: tuple[str, ...] = ()
+    triggers_enabled: bool = True
+    inherited: bool = False
+    without_overlaps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """pg_index. `columns` has "" where the key is an expression; `constraint` names what it implements."""
+
+    name: str
+    definition: str
+    columns: tuple[str, ...]
+    unique: bool = False
+    primary: bool = False
+    exclusion: bool = False
+    valid: bool = True
+    predicate: str = ""
+    constraint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """pg_trigger, user-defined ones. `timing` BEFORE|AFTER|INSTEAD OF; `level` ROW|STATEMENT;
+    `enabled` origin|always|replica|disabled; `function` is a Function.signature."""
+
+    name: str
+    timing: str
+    level: str
+    events: tuple[str, ...]
+    function: str
+    enabled: str = "origin"
+    columns: tuple[str, ...] = ()
+    when: str = ""
+    arguments: str = ""
+    old_table: str = ""
+    new_table: str = ""
+    deferrable: bool = False
+    definition: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """pg_policy. `command` ALL|SELECT|INSERT|UPDATE|DELETE; `roles` may hold PUBLIC; "" is no expression."""
+
+    name: str
+    command: str
+    permissive: bool
+    roles: tuple[str, ...]
+    using: str = ""
+    check: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """pg_rewrite, the views' own _RETURN rules aside."""
+
+    name: str
+    event: str
+    instead: bool
+    enabled: str
+    definition: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """pg_class. `kind`: table, partitioned, view, matview, foreign, sequence.
+
+    `reads` and `calls` are the relations and function signatures that a view's or rule's query depends on
+    (pg_depend). `parents` are what it inherits from or is a partition of.
+    """
+
+    name: str
+    schema: str
+    kind: str
+    owner: str
+    row_security: bool = False
+    row_security_forced: bool = False
+    columns: tuple[Column, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    indexes: tuple[Index, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    grants: Grants = ()
+    parents: tuple[str, ...] = ()
+    is_partition: bool = False
+    partition_bound: str = ""
+    partition_key: str = ""
+    options: tuple[str, ...] = ()
+    definition: str = ""
+    reads: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
+    server: str = ""
+    extension: str = ""
+    persistence: str = "permanent"
+    owned_by: str = ""
+    directive: str = ""
+    """A comment that a gateway obeys (it starts with "@"); other comments are not recorded."""
+    cache: int = 1
+    """Sequences: how many values a session takes at a time."""
+    cycles: bool = False
+
+    def column(self, name: str) -> Column | None:
+        return next((column for column in self.columns if column.name == name), None)
+
+    @property
+    def option(self) -> dict[str, str]:
+        return dict(pair.partition("=")[::2] for pair in self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """pg_proc. `signature` is schema.name(argument types); `kind` function|procedure|aggregate|window;
+    `volatility` immutable|stable|volatile; `config` holds name=value; `body` is prosrc, or the SQL-standard
+    body as text; `returns` as pg_get_function_result() writes it ("trigger" for trigger functions)."""
+
+    signature: str
+    name: str
+    schema: str
+    arguments: tuple[str, ...]
+    returns: str
+    language: str
+    owner: str
+    kind: str = "function"
+    volatility: str = "volatile"
+    security_definer: bool = False
+    leakproof: bool = False
+    strict: bool = False
+    config: tuple[str, ...] = ()
+    body: str = ""
+    cost: float = 100.0
+    grants: Grants = ()
+    extension: str = ""
+    argument_names: tuple[str, ...] = ()
+
+    def setting(self, name: str) -> str | None:
+        """The value pinned by SET, or None where it is not."""
+        return next((v for k, _, v in (c.partition("=") for c in self.config) if k.lower() == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """pg_roles."""
+
+    name: str
+    superuser: bool = False
+    bypass_rls: bool = False
+    replication: bool = False
+    create_role: bool = False
+    create_db: bool = False
+    login: bool = False
+    inherit: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """pg_auth_members: `member` is a member of `role`. Before 16, `inherit` is the member's own attribute."""
+
+    role: str
+    member: str
+    admin: bool
+    inherit: bool
+    set: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """pg_namespace."""
+
+    name: str
+    owner: str
+    grants: Grants = ()
+    extension: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """pg_db_role_setting. `role` "" is every role; `database` is whether it is bound to this database.
+
+    `value` of a setting whose name speaks of a secret is its sha256.
+    """
+
+    role: str
+    database: bool
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultPrivilege:
+    """pg_default_acl. `kind` tables|sequences|functions|types|schemas|large objects; `schema` "" is all."""
+
+    owner: str
+    schema: str
+    kind: str
+    grants: Grants
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTable:
+    table: str
+    columns: tuple[str, ...] = ()
+    filter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """pg_publication, _rel and _namespace."""
+
+    name: str
+    owner: str
+    all_tables: bool
+    schemas: tuple[str, ...]
+    tables: tuple[PublishedTable, ...]
+    operations: tuple[str, ...]
+    via_root: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """pg_subscription, the columns everyone may read."""
+
+    name: str
+    owner: str
+    enabled: bool
+    run_as_owner: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicationSlot:
+    """pg_replication_slots of this database: logical ones."""
+
+    name: str
+    plugin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    name: str
+    version: str
+    schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventTrigger:
+    """pg_event_trigger."""
+
+    name: str
+    event: str
+    enabled: str
+    function: str
+    owner: str
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignServer:
+    name: str
+    wrapper: str
+    owner: str
+    grants: Grants = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UserMapping:
+    """pg_user_mappings. Options by name only: their values are credentials."""
+
+    server: str
+    user: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LargeObject:
+    """pg_largeobject_metadata."""
+
+    oid: int
+    owner: str
+    grants: Grants = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NamedGrants:
+    """Privileges on what has little else: languages, foreign-data wrappers, parameters."""
+
+    kind: str
+    name: str
+    grants: Grants
+    trusted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """pg_operator outside pg_catalog and extensions."""
+
+    name: str
+    left: str
+    right: str
+    function: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """pg_type: enums, domains, composites, ranges. `labels` of enums, `base` and `checks` of domains."""
+
+    name: str
+    kind: str
+    owner: str
+    base: str = ""
+    labels: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    not_null: bool = False
+    extension: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """pg_database and the server's settings that isolation depends on."""
+
+    owner: str
+    grants: Grants = ()
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A database's catalog, read in one REPEATABLE READ transaction."""
+
+    major: int
+    database: Database
+    roles: tuple[Role, ...] = ()
+    memberships: tuple[Membership, ...] = ()
+    schemas: tuple[Schema, ...] = ()
+    tables: tuple[Table, ...] = ()
+    functions: tuple[Function, ...] = ()
+    types: tuple[Type, ...] = ()
+    operators: tuple[Operator, ...] = ()
+    default_privileges: tuple[DefaultPrivilege, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    publications: tuple[Publication, ...] = ()
+    subscriptions: tuple[Subscription, ...] = ()
+    replication_slots: tuple[ReplicationSlot, ...] = ()
+    extensions: tuple[Extension, ...] = ()
+    event_triggers: tuple[EventTrigger, ...] = ()
+    servers: tuple[ForeignServer, ...] = ()
+    user_mappings: tuple[UserMapping, ...] = ()
+    large_objects: tuple[LargeObject, ...] = ()
+    named_grants: tuple[NamedGrants, ...] = ()
+    unreadable: tuple[str, ...] = field(default=())
+    """Parts that this role may not read; a control that needs one cannot pass."""

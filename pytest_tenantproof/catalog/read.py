@@ -1,0 +1,431 @@
+"""Set-based queries -> one Snapshot. The number of queries is the same for ten tables and ten thousand."""
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from pytest_tenantproof.catalog.acl import parse_acl
+from pytest_tenantproof.catalog.model import (
+    PUBLIC,
+    Column,
+    Constraint,
+    Database,
+    DefaultPrivilege,
+    EventTrigger,
+    Extension,
+    ForeignServer,
+    Function,
+    Index,
+    LargeObject,
+    Membership,
+    NamedGrants,
+    Operator,
+    Policy,
+    Publication,
+    PublishedTable,
+    ReplicationSlot,
+    Role,
+    Rule,
+    Schema,
+    Setting,
+    Snapshot,
+    Subscription,
+    Table,
+    Trigger,
+    Type,
+    UserMapping,
+)
+from pytest_tenantproof.errors import CatalogError
+
+__all__ = ["read_snapshot"]
+
+Row = tuple[Any, ...]
+
+_KINDS = {"r": "table", "p": "partitioned", "v": "view", "m": "matview", "f": "foreign", "S": "sequence"}
+_PERSISTENCE = {"p": "permanent", "u": "unlogged", "t": "temporary"}
+_CONSTRAINTS = {"p": "primary", "u": "unique", "f": "foreign", "c": "check", "x": "exclusion"}
+_ACTIONS = {
+    "a": "NO ACTION",
+    "r": "RESTRICT",
+    "c": "CASCADE",
+    "n": "SET NULL",
+    "d": "SET DEFAULT",
+    " ": "NO ACTION",
+}
+_MATCH = {"s": "simple", "f": "full", "p": "partial", " ": "simple"}
+_ENABLED = {"O": "origin", "A": "always", "R": "replica", "D": "disabled"}
+_COMMANDS = {"*": "ALL", "r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE"}
+_RULE_EVENTS = {"1": "SELECT", "2": "UPDATE", "3": "INSERT", "4": "DELETE"}
+_GENERATED = {"": "", "s": "stored", "v": "virtual"}
+_IDENTITY = {"": "", "a": "always", "d": "by default"}
+_ROUTINES = {"f": "function", "p": "procedure", "a": "aggregate", "w": "window"}
+_VOLATILITY = {"i": "immutable", "s": "stable", "v": "volatile"}
+_TYPES = {"e": "enum", "d": "domain", "r": "range", "c": "composite"}
+_DEFAULT_KINDS: dict[str, str] = {
+    "r": "tables",
+    "S": "sequences",
+    "f": "functions",
+    "T": "types",
+    "n": "schemas",
+    "L": "large objects",
+}
+_EVENTS = ((4, "INSERT"), (8, "DELETE"), (16, "UPDATE"), (32, "TRUNCATE"))
+_SECRET = re.compile(r"secret|password|token|(?<!_)key|credential", re.I)
+
+
+def read_snapshot(connection: psycopg.Connection[Any]) -> Snapshot:
+    """Reads the catalog in one REPEATABLE READ, read-only transaction, which it ends.
+
+    Raises CatalogError when a catalog cannot be read.
+    """
+    reader = _Reader(connection)
+    try:
+        with connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            # Names in expressions are qualified by what the search path hides, so it must be empty.
+            connection.execute("SET LOCAL search_path = ''")
+            return reader.read()
+    except psycopg.Error as error:
+        raise CatalogError(
+            f"the catalog could not be read: {error.diag.message_primary or type(error).__name__}.",
+            remedy="grant the role CONNECT on the database and the default rights on pg_catalog.",
+        ) from error
+
+
+@cache
+def _text(name: str) -> str:
+    return resources.files(__package__).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _by(
+    rows: Iterable[Row], make: Callable[[Row], Any], key: Callable[[Any], Any]
+) -> dict[int, tuple[Any, ...]]:
+    """Rows grouped by their first column (the relation), each group in a fixed order."""
+    groups: dict[int, list[Any]] = defaultdict(list)
+    for row in rows:
+        groups[row[0]].append(make(row))
+    return {oid: tuple(sorted(items, key=key)) for oid, items in groups.items()}
+
+
+class _Reader:
+    """Holds the oid -> name tables of one reading."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+        self.major = connection.info.server_version // 10000
+        self.tables: dict[int, str] = {}
+        self.functions: dict[int, str] = {}
+        self.roles: dict[int, str] = {0: PUBLIC}
+        self.attributes: dict[tuple[int, int], str] = {}
+
+    def rows(self, name: str, **parts: str) -> list[Row]:
+        text = _text(name)
+        for key, value in parts.items():
+            text = text.replace("{" + key + "}", value)
+        return self.connection.execute(sql.SQL(text)).fetchall()
+
+    def read(self) -> Snapshot:
+        roles = self.rows("roles")
+        self.roles |= {row[0]: row[1] for row in roles}
+        functions = self.rows("functions")
+        self.functions = {row[0]: _signature(row[1], row[3]) for row in functions}
+        memberships = self.rows(
+            "memberships",
+            inherit="a.inherit_option" if self.major >= 16 else "m.rolinherit",
+            set="a.set_option" if self.major >= 16 else "true",
+        )
+        tables = self._tables()
+        snapshot = Snapshot(
+            major=self.major,
+            database=self._database(),
+            roles=_sorted(Role(*row[1:]) for row in roles),
+            memberships=tuple(sorted({Membership(*row) for row in memberships}, key=repr)),
+            schemas=_sorted(Schema(r[1], r[2], parse_acl(r[3]), r[4]) for r in self.rows("schemas")),
+            tables=tables,
+            functions=tuple(sorted(map(_function, functions), key=lambda f: f.signature)),
+            types=_sorted(map(_type, self.rows("types"))),
+            default_privileges=tuple(
+                sorted(
+                    (
+                        DefaultPrivilege(r[0], r[1], _DEFAULT_KINDS[r[2]], parse_acl(r[3]))
+                        for r in self.rows("default_privileges")
+                    ),
+                    key=repr,
+                )
+            ),
+            settings=tuple(sorted((_setting(*row) for row in self.rows("settings")), key=repr)),
+            publications=_sorted(map(_publication, self.rows("publications"))),
+        )
+        return self._rest(snapshot)
+
+    def _tables(self) -> tuple[Table, ...]:
+        relations = self.rows("relations")
+        self.tables = {row[0]: row[1] for row in relations}
+        raw_columns = self.rows("columns")
+        self.attributes = {(row[0], row[8]): row[1] for row in raw_columns}
+        raw_constraints = self.rows(
+            "constraints",
+            enforced="k.conenforced" if self.major >= 18 else "true",
+            period="k.conperiod" if self.major >= 18 else "false",
+        )
+        invalid = {
+            (row[0], number)
+            for row in raw_constraints
+            if row[2] == "n" and not row[5]
+            for number in row[4] or ()
+        }
+        columns: dict[int, list[Column]] = defaultdict(list)
+        for row in raw_columns:
+            columns[row[0]].append(_column(row, (row[0], row[8]) not in invalid))
+        kept = (row for row in raw_constraints if row[2] != "n")
+        constraints = _by(kept, self._constraint, lambda c: c.name)
+        indexes = _by(self.rows("indexes"), self._index, lambda i: i.name)
+        triggers = _by(self.rows("triggers"), self._trigger, lambda t: t.name)
+        policies = _by(self.rows("policies"), self._policy, lambda p: p.name)
+        rules = _by(self.rows("rules"), _rule, lambda r: r.name)
+        depends = self.rows("depends")
+        reads = _by((r for r in depends if not r[1]), lambda r: self.tables.get(r[2], ""), str)
+        calls = _by((r for r in depends if r[1]), lambda r: self.functions.get(r[2], ""), str)
+        parents = _by(self.rows("inherits"), lambda r: self.tables.get(r[1], ""), str)
+        return _sorted(
+            Table(
+                name=row[1],
+                schema=row[2],
+                kind=_KINDS[row[3]],
+                persistence=_PERSISTENCE[row[4]],
+                owner=row[5],
+                row_security=row[6],
+                row_security_forced=row[7],
+                is_partition=row[8],
+                options=tuple(sorted(row[9])),
+                grants=parse_acl(row[10]),
+                partition_bound=row[11],
+                partition_key=row[12],
+                definition=row[13],
+                server=row[14],
+                extension=row[15],
+                directive=row[16],
+                cache=row[17],
+                cycles=row[18],
+                owned_by=row[19],
+                columns=tuple(columns.get(row[0], ())),
+                constraints=constraints.get(row[0], ()),
+                indexes=indexes.get(row[0], ()),
+                triggers=triggers.get(row[0], ()),
+                policies=policies.get(row[0], ()),
+                rules=rules.get(row[0], ()),
+                reads=tuple(filter(None, reads.get(row[0], ()))),
+                calls=tuple(filter(None, calls.get(row[0], ()))),
+                parents=parents.get(row[0], ()),
+            )
+            for row in relations
+        )
+
+    def _names(self, relation: int, numbers: Iterable[int] | None) -> tuple[str, ...]:
+        return tuple(self.attributes.get((relation, number), "") for number in numbers or ())
+
+    def _constraint(self, row: Row) -> Constraint:
+        return Constraint(
+            name=row[1],
+            kind=_CONSTRAINTS[row[2]],
+            definition=row[3],
+            columns=self._names(row[0], row[4]),
+            validated=row[5],
+            enforced=row[6],
+            deferrable=row[7],
+            deferred=row[8],
+            target=self.tables.get(row[9], ""),
+            target_columns=self._names(row[9], row[10]),
+            match=_MATCH[row[11]],
+            on_delete=_ACTIONS[row[12]],
+            on_update=_ACTIONS[row[13]],
+            on_delete_columns=self._names(row[0], row[14]),
+            inherited=row[15],
+            without_overlaps=row[16],
+            triggers_enabled=row[17],
+        )
+
+    def _index(self, row: Row) -> Index:
+        return Index(
+            name=row[1],
+            definition=row[2],
+            columns=self._names(row[0], row[3][: row[4]]),
+            unique=row[5],
+            primary=row[6],
+            exclusion=row[7],
+            valid=row[8],
+            predicate=row[9],
+            constraint=row[10],
+        )
+
+    def _trigger(self, row: Row) -> Trigger:
+        bits = row[2]
+        timing = "BEFORE" if bits & 2 else "INSTEAD OF" if bits & 64 else "AFTER"
+        when = re.search(r" WHEN \((.*)\) EXECUTE ", row[5], re.S) if row[6] else None
+        return Trigger(
+            name=row[1],
+            timing=timing,
+            level="ROW" if bits & 1 else "STATEMENT",
+            events=tuple(event for bit, event in _EVENTS if bits & bit),
+            function=self.functions.get(row[10], ""),
+            enabled=_ENABLED[row[3]],
+            columns=self._names(row[0], row[4]),
+            when=when[1] if when else "",
+            arguments=row[11],
+            old_table=row[7],
+            new_table=row[8],
+            deferrable=row[9],
+            definition=row[5],
+        )
+
+    def _policy(self, row: Row) -> Policy:
+        roles = tuple(sorted(self.roles.get(oid, str(oid)) for oid in row[4]))
+        return Policy(row[1], _COMMANDS[row[2]], row[3], roles, row[5], row[6])
+
+    def _database(self) -> Database:
+        owner, acl, settings = self.rows("database")[0]
+        return Database(owner, parse_acl(acl), tuple((name, value) for name, value in settings))
+
+    def _rest(self, snapshot: Snapshot) -> Snapshot:
+        run_as_owner = ", subrunasowner" if self.major >= 16 else ""
+        found: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
+        for kind, name, body in self.rows("rest", run_as_owner=run_as_owner):
+            found[kind].append((name, body))
+        grants = [
+            NamedGrants(kind, n, parse_acl(b["acl"]), b["trusted"])
+            for kind in ("language", "wrapper", "parameter")
+            for n, b in found[kind]
+        ]
+        return replace(
+            snapshot,
+            extensions=_sorted(Extension(n, b["version"], b["schema"]) for n, b in found["extension"]),
+            event_triggers=_sorted(self._event_trigger(n, b) for n, b in found["event_trigger"]),
+            servers=_sorted(
+                ForeignServer(n, b["wrapper"], b["owner"], parse_acl(b["acl"])) for n, b in found["server"]
+            ),
+            user_mappings=tuple(
+                sorted(
+                    (UserMapping(n, b["user"] or "", tuple(b["options"])) for n, b in found["user_mapping"]),
+                    key=repr,
+                )
+            ),
+            large_objects=tuple(
+                sorted(
+                    (LargeObject(int(n), b["owner"], parse_acl(b["acl"])) for n, b in found["large_object"]),
+                    key=lambda o: o.oid,
+                )
+            ),
+            named_grants=tuple(sorted(grants, key=lambda g: (g.kind, g.name))),
+            operators=tuple(
+                sorted(
+                    (
+                        Operator(n, b["left"], b["right"], self.functions.get(b["function"], ""), b["owner"])
+                        for n, b in found["operator"]
+                    ),
+                    key=repr,
+                )
+            ),
+            subscriptions=_sorted(
+                Subscription(n, b["owner"], b["enabled"], b["run_as_owner"] is not False)
+                for n, b in found["subscription"]
+            ),
+            replication_slots=_sorted(ReplicationSlot(n, b["plugin"]) for n, b in found["slot"]),
+        )
+
+    def _event_trigger(self, name: str, body: dict[str, Any]) -> EventTrigger:
+        function = self.functions.get(body["function"], "")
+        enabled = _ENABLED[body["enabled"]]
+        return EventTrigger(
+            name, body["event"], enabled, function, body["owner"], tuple(sorted(body["tags"]))
+        )
+
+
+def _sorted(items: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(sorted(items, key=lambda item: item.name))
+
+
+def _signature(name: str, arguments: list[str]) -> str:
+    return f"{name}({', '.join(arguments)})"
+
+
+def _column(row: Row, not_null_valid: bool) -> Column:
+    _, name, type_, not_null, default, generated, identity, acl, _ = row
+    return Column(
+        name,
+        type_,
+        not_null,
+        not_null_valid,
+        default,
+        _GENERATED[generated],
+        _IDENTITY[identity],
+        parse_acl(acl),
+    )
+
+
+def _rule(row: Row) -> Rule:
+    return Rule(row[1], _RULE_EVENTS[row[2]], row[3], _ENABLED[row[4]], row[5])
+
+
+def _function(row: Row) -> Function:
+    return Function(
+        signature=_signature(row[1], row[3]),
+        name=row[1],
+        schema=row[2],
+        arguments=tuple(row[3]),
+        returns=row[4],
+        language=row[5],
+        owner=row[6],
+        kind=_ROUTINES[row[7]],
+        volatility=_VOLATILITY[row[8]],
+        security_definer=row[9],
+        leakproof=row[10],
+        strict=row[11],
+        config=tuple(sorted(row[12])),
+        body=row[13],
+        cost=row[14],
+        grants=parse_acl(row[15]),
+        extension=row[16],
+        argument_names=tuple(row[17]),
+    )
+
+
+def _type(row: Row) -> Type:
+    return Type(
+        name=row[1],
+        kind=_TYPES[row[2]],
+        owner=row[3],
+        base=row[4],
+        not_null=row[5],
+        labels=tuple(row[6]),
+        checks=tuple(row[7]),
+        extension=row[8],
+    )
+
+
+def _setting(role: str, database: bool, pair: str) -> Setting:
+    name, _, value = pair.partition("=")
+    if _SECRET.search(name):
+        value = "sha256:" + hashlib.sha256(value.encode()).hexdigest()
+    return Setting(role, database, name, value)
+
+
+def _publication(row: Row) -> Publication:
+    names = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
+    tables = (PublishedTable(name, tuple(columns), condition) for name, columns, condition in row[9])
+    return Publication(
+        name=row[0],
+        owner=row[1],
+        all_tables=row[2],
+        schemas=tuple(sorted(row[8])),
+        tables=tuple(sorted(tables, key=lambda t: t.table)),
+        operations=tuple(name for name, on in zip(names, row[3:7], strict=True) if on),
+        via_root=row[7],
+    )

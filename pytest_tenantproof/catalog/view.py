@@ -1,0 +1,185 @@
+"""The snapshot seen through the settings: which table is whose. Nothing is tied to one product's schema."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from pytest_tenantproof.catalog.model import Column, Constraint, Function, Grant, Role, Snapshot, Table
+from pytest_tenantproof.catalog.roles import RoleGraph
+from pytest_tenantproof.config import Settings
+from pytest_tenantproof.errors import CatalogError
+
+__all__ = ["Catalog", "Kind", "Link"]
+
+_STORED = frozenset({"table", "partitioned", "foreign", "matview"})
+_TOOL_SCHEMAS = frozenset({"tenantproof", "supabase_migrations"})
+
+
+class Kind(StrEnum):
+    """What a relation is to tenancy."""
+
+    REGISTRY = "registry"
+    TENANT = "tenant"
+    MEMBERSHIP = "membership"
+    AUDIT = "audit"
+    DERIVED = "derived"
+    GLOBAL = "global"
+    USER = "user"
+    TOOL = "tool"
+    UNCLASSIFIED = "unclassified"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A foreign key between two tables that hold tenants' rows."""
+
+    table: Table
+    constraint: Constraint
+    target: Table
+
+
+class Catalog:
+    """What controls read. Raises CatalogError when no tenant table is found: an empty proof is none."""
+
+    def __init__(self, snapshot: Snapshot, settings: Settings) -> None:
+        self.snapshot = snapshot
+        self.settings = settings
+        self.graph = RoleGraph(snapshot)
+        self.tables = {table.name: table for table in snapshot.tables}
+        self.functions = {function.signature: function for function in snapshot.functions}
+        self.schemas = {schema.name: schema for schema in snapshot.schemas}
+        self._children: dict[str, list[Table]] = defaultdict(list)
+        for table in snapshot.tables:
+            for parent in table.parents:
+                self._children[parent].append(table)
+        self._kinds = {table.name: self._classify(table) for table in snapshot.tables}
+        if not self.tenant_tables:
+            columns = " or ".join(settings.tenant_column)
+            raise CatalogError(
+                f"no table in {', '.join(settings.schemas)} has a column {columns}: nothing to prove.",
+                remedy="check tenant_column and schemas in tenantproof.toml, and the database name.",
+            )
+
+    def _classify(self, table: Table) -> Kind:
+        s = self.settings
+        root = self.root_of(table).name
+        named = {table.name, root}
+        lists = (
+            (Kind.REGISTRY, (s.tenant_table,)),
+            (Kind.AUDIT, s.audit_tables),
+            (Kind.MEMBERSHIP, s.membership_tables),
+            (Kind.DERIVED, tuple(d.table for d in s.derived_tables)),
+            (Kind.GLOBAL, s.global_tables),
+            (Kind.USER, s.user_tables),
+        )
+        for kind, names in lists:
+            if named & set(names):
+                return kind
+        if table.schema in _TOOL_SCHEMAS:
+            return Kind.TOOL
+        if self.tenant_column(table) is not None:
+            return Kind.TENANT
+        return Kind.UNCLASSIFIED
+
+    def kind(self, table: Table) -> Kind:
+        return self._kinds[table.name]
+
+    def root_of(self, table: Table) -> Table:
+        """The topmost table that a partition belongs to; the table itself otherwise."""
+        while table.is_partition and table.parents and table.parents[0] in self.tables:
+            table = self.tables[table.parents[0]]
+        return table
+
+    def children_of(self, table: Table) -> tuple[Table, ...]:
+        """Partitions and inheritance children, direct ones."""
+        return tuple(self._children.get(table.name, ()))
+
+    def tenant_column(self, table: Table) -> Column | None:
+        """The configured tenant column that the table has; the registry's own key for the registry."""
+        if table.name == self.settings.tenant_table:
+            key = next((c for c in table.constraints if c.kind == "primary"), None)
+            return table.column(key.columns[0]) if key and len(key.columns) == 1 else table.column("id")
+        found = (table.column(name) for name in self.settings.tenant_column)
+        return next((column for column in found if column), None)
+
+    def of_kind(self, *kinds: Kind) -> tuple[Table, ...]:
+        """Relations that store rows (no views, no sequences) of these kinds."""
+        return tuple(t for t in self.snapshot.tables if t.kind in _STORED and self._kinds[t.name] in kinds)
+
+    @cached_property
+    def tenant_tables(self) -> tuple[Table, ...]:
+        """Tables, partitions included, with a tenant column: members of tenants too, audit logs aside."""
+        stored = self.of_kind(Kind.TENANT, Kind.MEMBERSHIP)
+        return tuple(t for t in stored if t.kind in ("table", "partitioned") and self._configured(t))
+
+    def _configured(self, table: Table) -> bool:
+        return table.schema in self.settings.schemas or self.kind(table) is Kind.MEMBERSHIP
+
+    @cached_property
+    def isolated_tables(self) -> tuple[Table, ...]:
+        """Everything that row security has to bind: tenant tables, the registry, audit logs, derived ones."""
+        kinds = (Kind.TENANT, Kind.MEMBERSHIP, Kind.REGISTRY, Kind.AUDIT, Kind.DERIVED)
+        return tuple(t for t in self.of_kind(*kinds) if t.kind in ("table", "partitioned"))
+
+    @property
+    def registry(self) -> Table | None:
+        return self.tables.get(self.settings.tenant_table)
+
+    @property
+    def audit_tables(self) -> tuple[Table, ...]:
+        return self.of_kind(Kind.AUDIT)
+
+    @property
+    def views(self) -> tuple[Table, ...]:
+        return tuple(t for t in self.snapshot.tables if t.kind in ("view", "matview"))
+
+    @cached_property
+    def links(self) -> tuple[Link, ...]:
+        """Foreign keys between tables of tenants, the registry aside; partitions' inherited copies too."""
+        kinds = (Kind.TENANT, Kind.MEMBERSHIP, Kind.AUDIT)
+        return tuple(self._links(kinds))
+
+    def _links(self, kinds: tuple[Kind, ...]) -> Iterator[Link]:
+        for table in self.of_kind(*kinds):
+            for constraint in table.constraints:
+                target = self.tables.get(constraint.target)
+                if constraint.kind == "foreign" and target and self.kind(target) in kinds:
+                    yield Link(table, constraint, target)
+
+    @cached_property
+    def client_roles(self) -> tuple[str, ...]:
+        """The configured client roles that exist here."""
+        return tuple(name for name in self.settings.client_roles if name in self.graph.roles)
+
+    @cached_property
+    def gateway_roles(self) -> tuple[Role, ...]:
+        """Login roles that act as clients: what an API server connects as."""
+        return self.graph.logins_reaching(self.client_roles)
+
+    def holders(self, grants: tuple[Grant, ...], roles: tuple[str, ...]) -> Iterator[tuple[str, Grant]]:
+        """Each (role, grant) where one of `roles` exercises a grant, also by membership or PUBLIC."""
+        for role in roles:
+            names = self.graph.acts_as(role)
+            for grant in grants:
+                if grant.grantee in names:
+                    yield role, grant
+
+    def usable(self, schema: str, role: str) -> bool:
+        """Whether the role has USAGE on the schema."""
+        found = self.schemas.get(schema)
+        return found is not None and (
+            "USAGE" in self.graph.granted(found.grants, role) or found.owner in self.graph.acts_as(role)
+        )
+
+    def privileges(self, table: Table, role: str) -> frozenset[str]:
+        """Table privileges that a role exercises (USAGE of the schema required), column grants included."""
+        if not self.usable(table.schema, role):
+            return frozenset()
+        grants = (*table.grants, *(g for column in table.columns for g in column.grants))
+        return self.graph.granted(grants, role)
+
+    def callable_by(self, function: Function, role: str) -> bool:
+        """Whether a role may EXECUTE a function whose schema it may use."""
+        return self.usable(function.schema, role) and "EXECUTE" in self.graph.granted(function.grants, role)
