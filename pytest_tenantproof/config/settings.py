@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from pytest_tenantproof.config.backup import BackupSettings
 from pytest_tenantproof.errors import ConfigError, UsageError
 from pytest_tenantproof.model import Waiver
 
@@ -88,6 +89,19 @@ class Settings:
     """Back-end roles that may bypass row security."""
     scoped_roles: tuple[str, ...] = ()
     """Back-end roles that are bound to one tenant per transaction."""
+    auditor_roles: tuple[str, ...] = ()
+    """Login roles of auditors; they may read the catalog, and no tenant's rows."""
+    admin_roles: tuple[str, ...] = (
+        "postgres",
+        "supabase_*",
+        "dashboard_user",
+        "pgbouncer",
+        "rds*",
+        "cloudsql*",
+        "azure_*",
+        "neon_superuser",
+    )
+    """Administrators (patterns): roles that may be superuser, bypass row security or own objects."""
     exposed_schemas: tuple[str, ...] = ()
     """Schemas the API serves; default: `schemas`."""
     exposed_functions: tuple[str, ...] = ()
@@ -104,6 +118,7 @@ class Settings:
     """Your own @control files, relative to the config file."""
     targets: Mapping[str, TargetSettings] = field(default_factory=dict)
     waivers: tuple[Waiver, ...] = ()
+    backup: BackupSettings = field(default_factory=BackupSettings)
     root: Path = field(default_factory=Path.cwd, metadata={"internal": True})
     source: str = field(default="(defaults)", metadata={"internal": True})
     digest: str = field(default="", metadata={"internal": True})
