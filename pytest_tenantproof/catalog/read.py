@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from pytest_tenantproof.catalog.acl import parse_acl
 from pytest_tenantproof.catalog.model import (
@@ -84,15 +85,17 @@ _SECRET = re.compile(r"secret|password|token|(?<!_)key|credential", re.I)
 def read_snapshot(connection: psycopg.Connection[Any]) -> Snapshot:
     """Reads the catalog in one REPEATABLE READ, read-only transaction, which it ends.
 
+    Inside an open transaction it reads what that transaction sees, and leaves no trace in it.
     Raises CatalogError when a catalog cannot be read.
     """
-    reader = _Reader(connection)
+    own = connection.info.transaction_status == TransactionStatus.IDLE
     try:
-        with connection.transaction():
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        with connection.transaction(force_rollback=True):
+            if own:
+                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             # Names in expressions are qualified by what the search path hides, so it must be empty.
             connection.execute("SET LOCAL search_path = ''")
-            return reader.read()
+            return _Reader(connection).read()
     except psycopg.Error as error:
         raise CatalogError(
             f"the catalog could not be read: {error.diag.message_primary or type(error).__name__}.",
@@ -105,9 +108,7 @@ def _text(name: str) -> str:
     return resources.files(__package__).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
 
 
-def _by(
-    rows: Iterable[Row], make: Callable[[Row], Any], key: Callable[[Any], Any]
-) -> dict[int, tuple[Any, ...]]:
+def _by(rows: Iterable[Row], make: Callable[[Row], Any], key: Callable[[Any], Any]) -> dict[int, tuple[Any, ...]]:
     """Rows grouped by their first column (the relation), each group in a fixed order."""
     groups: dict[int, list[Any]] = defaultdict(list)
     for row in rows:
@@ -177,10 +178,7 @@ class _Reader:
             period="k.conperiod" if self.major >= 18 else "false",
         )
         invalid = {
-            (row[0], number)
-            for row in raw_constraints
-            if row[2] == "n" and not row[5]
-            for number in row[4] or ()
+            (row[0], number) for row in raw_constraints if row[2] == "n" and not row[5] for number in row[4] or ()
         }
         columns: dict[int, list[Column]] = defaultdict(list)
         for row in raw_columns:
@@ -343,9 +341,7 @@ class _Reader:
     def _event_trigger(self, name: str, body: dict[str, Any]) -> EventTrigger:
         function = self.functions.get(body["function"], "")
         enabled = _ENABLED[body["enabled"]]
-        return EventTrigger(
-            name, body["event"], enabled, function, body["owner"], tuple(sorted(body["tags"]))
-        )
+        return EventTrigger(name, body["event"], enabled, function, body["owner"], tuple(sorted(body["tags"])))
 
 
 def _sorted(items: Iterable[Any]) -> tuple[Any, ...]:

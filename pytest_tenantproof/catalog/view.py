@@ -1,15 +1,19 @@
 """The snapshot seen through the settings: which table is whose. Nothing is tied to one product's schema."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from functools import cached_property
 
 from pytest_tenantproof.catalog.model import Column, Constraint, Function, Grant, Role, Snapshot, Table
+from pytest_tenantproof.catalog.references import reference_problems
 from pytest_tenantproof.catalog.roles import RoleGraph
-from pytest_tenantproof.config import Settings
+from pytest_tenantproof.config import Reference, Settings
 from pytest_tenantproof.errors import CatalogError
+from pytest_tenantproof.model import Finding
 
 __all__ = ["Catalog", "Kind", "Link"]
 
@@ -148,6 +152,50 @@ class Catalog:
                 if constraint.kind == "foreign" and target and self.kind(target) in kinds:
                     yield Link(table, constraint, target)
 
+    @staticmethod
+    def holds(constraint: Constraint) -> bool:
+        """Whether a foreign key or check really holds for every row, old and new, at once."""
+        return constraint.validated and constraint.enforced and constraint.triggers_enabled
+
+    def registry_keys(self, table: Table) -> Iterator[Constraint]:
+        """Foreign keys of the table to the tenant registry."""
+        for constraint in table.constraints:
+            if constraint.kind == "foreign" and constraint.target == self.settings.tenant_table:
+                yield constraint
+
+    def is_anchored(self, table: Table, seen: frozenset[str] = frozenset()) -> bool:
+        """Whether the tenant column leads to the registry by keys that hold, directly or through a parent."""
+        column = self.tenant_column(table)
+        if column is None or table.name in seen:
+            return False
+        if any(c.columns == (column.name,) and self.holds(c) for c in self.registry_keys(table)):
+            return True
+        return any(
+            link.constraint.target_columns[link.constraint.columns.index(column.name)] == target.name
+            and self.is_anchored(link.target, seen | {table.name})
+            for link in self.links_of(table)
+            if column.name in link.constraint.columns and self.holds(link.constraint)
+            if all((c := table.column(name)) and c.not_null for name in link.constraint.columns)
+            if (target := self.tenant_column(link.target))
+        )
+
+    def reference_problems(self, table: Table, column: str, reference: Reference) -> Iterator[Finding]:
+        """What is wrong with the trigger behind a declared reference."""
+        tenant = self.tenant_column(table)
+        if tenant is None:
+            return iter((Finding(table.name, "has no tenant column to compare a reference by"),))
+        return reference_problems(table, column, tenant.name, reference, self.functions)
+
+    def links_of(self, table: Table) -> tuple[Link, ...]:
+        return self._links_by_table.get(table.name, ())
+
+    @cached_property
+    def _links_by_table(self) -> dict[str, tuple[Link, ...]]:
+        found: dict[str, list[Link]] = defaultdict(list)
+        for link in self.links:
+            found[link.table.name].append(link)
+        return {name: tuple(links) for name, links in found.items()}
+
     @cached_property
     def client_roles(self) -> tuple[str, ...]:
         """The configured client roles that exist here."""
@@ -157,6 +205,97 @@ class Catalog:
     def gateway_roles(self) -> tuple[Role, ...]:
         """Login roles that act as clients: what an API server connects as."""
         return self.graph.logins_reaching(self.client_roles)
+
+    def is_admin(self, role: str) -> bool:
+        """Whether the role is one of the declared administrators, or PostgreSQL's own."""
+        if role.startswith("pg_") or (role == self.snapshot.database.owner and self._is_superuser(role)):
+            return True
+        return any(fnmatchcase(role, pattern) for pattern in self.settings.admin_roles)
+
+    def _is_superuser(self, role: str) -> bool:
+        return role in self.graph.roles and self.graph.roles[role].superuser
+
+    @cached_property
+    def known_roles(self) -> frozenset[str]:
+        """Roles that may hold privileges on tenants' tables: the configured ones and administrators."""
+        s = self.settings
+        named = {*s.client_roles, *s.service_roles, *s.scoped_roles, *s.auditor_roles}
+        return frozenset(named | {role for role in self.graph.roles if self.is_admin(role)})
+
+    def is_powerless(self, role: str) -> bool:
+        """Whether a role is a mere group: no login, no attribute, owns nothing, is granted nothing."""
+        return role not in self._powerful
+
+    @cached_property
+    def _powerful(self) -> frozenset[str]:
+        snapshot = self.snapshot
+        named = {t.owner for t in snapshot.tables} | {f.owner for f in snapshot.functions}
+        named |= {s.owner for s in snapshot.schemas} | {m.member for m in snapshot.memberships}
+        named |= {g.grantee for t in snapshot.tables for g in t.grants}
+        named |= {g.grantee for t in snapshot.tables for c in t.columns for g in c.grants}
+        named |= {g.grantee for f in snapshot.functions for g in f.grants}
+        named |= {g.grantee for s in snapshot.schemas for g in s.grants}
+        for role in snapshot.roles:
+            strong = (role.superuser, role.bypass_rls, role.replication, role.create_role, role.create_db)
+            if any(strong) or role.login or role.name.startswith("pg_"):
+                named.add(role.name)
+        return frozenset(named)
+
+    @cached_property
+    def own_tables(self) -> tuple[Table, ...]:
+        """Relations in scope: of the configured or exposed schemas, or classified; extensions' aside."""
+        scope = {*self.settings.schemas, *self.settings.exposed}
+        return tuple(
+            table
+            for table in self.snapshot.tables
+            if not table.extension and (table.schema in scope or self._kinds[table.name] is not Kind.UNCLASSIFIED)
+        )
+
+    @cached_property
+    def own_functions(self) -> tuple[Function, ...]:
+        """Functions that are neither PostgreSQL's nor an extension's."""
+        system = ("pg_catalog", "information_schema")
+        return tuple(f for f in self.snapshot.functions if not f.extension and f.schema not in system)
+
+    def reads(self, view: Table) -> tuple[str, ...]:
+        """Every stored relation behind a view, through views on views."""
+        seen: dict[str, None] = {}
+        todo = list(view.reads)
+        while todo:
+            name = todo.pop()
+            below = self.tables.get(name)
+            if below is not None and below.kind == "view":
+                todo += [read for read in below.reads if read not in seen]
+            seen[name] = None
+        return tuple(name for name in seen if name not in self.tables or self.tables[name].kind != "view")
+
+    def calls(self, view: Table) -> tuple[Function, ...]:
+        """Every function behind a view that is not PostgreSQL's own, through views on views."""
+        views = [view, *(t for name in view.reads if (t := self.tables.get(name)) and t.kind == "view")]
+        found = {signature for v in views for signature in v.calls}
+        return tuple(f for name in sorted(found) if (f := self.functions.get(name)) is not None)
+
+    def called_by(self, function: Function) -> tuple[Function, ...]:
+        """The function, and those of this database that its body names, in turn."""
+        seen: dict[str, Function] = {}
+        todo = [function]
+        while todo:
+            current = todo.pop()
+            if current.signature not in seen:
+                seen[current.signature] = current
+                names = set(re.findall(r"[\w\"]+\.[\w\"]+(?=\s*\()", current.body))
+                todo += [f for name in sorted(names) for f in self._functions_by_name.get(name, ())]
+        return tuple(seen.values())
+
+    @cached_property
+    def _functions_by_name(self) -> dict[str, tuple[Function, ...]]:
+        found: dict[str, list[Function]] = defaultdict(list)
+        for function in self.snapshot.functions:
+            found[function.name].append(function)
+        return {name: tuple(items) for name, items in found.items()}
+
+    def kind_of(self, name: str) -> Kind:
+        return self._kinds.get(name, Kind.TOOL if name.startswith("pg_catalog.") else Kind.UNCLASSIFIED)
 
     def holders(self, grants: tuple[Grant, ...], roles: tuple[str, ...]) -> Iterator[tuple[str, Grant]]:
         """Each (role, grant) where one of `roles` exercises a grant, also by membership or PUBLIC."""

@@ -1,0 +1,29 @@
+"""Guesses from names, used only to ask for a decision, never to grant one."""
+
+import re
+from collections.abc import Mapping
+
+from pytest_tenantproof.catalog.model import Column, Table
+
+__all__ = ["foreign_key_hints", "singular"]
+
+_ID_TYPES = re.compile(r"^(uuid|bigint|integer|smallint|text|character varying.*)(\[\])?$")
+
+
+def singular(name: str) -> str:
+    """units -> unit, properties -> property, boxes -> box; a name that is no plural stays as it is."""
+    for ending, instead in (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch"), ("s", "")):
+        if name.endswith(ending) and not name.endswith("ss"):
+            return name[: -len(ending)] + instead
+    return name
+
+
+def foreign_key_hints(column: Column, tables: Mapping[str, Table]) -> Table | None:
+    """The table (by bare name) that a column called `unit_id`, `other_unit_id` or `unit_ids` seems to name."""
+    found = re.fullmatch(r"(.+)_(ids?|uuids?)", column.name)
+    if not found or not _ID_TYPES.match(column.type):
+        return None
+    stem = found[1]
+    candidates = ((singular(name), table) for name, table in tables.items())
+    hits = [(name, table) for name, table in candidates if stem == name or stem.endswith(f"_{name}")]
+    return max(hits, key=lambda hit: len(hit[0]), default=("", None))[1]

@@ -1,0 +1,153 @@
+"""Just enough of PL/pgSQL's parse tree (libpg_query's) to recognise guards. What is not recognised is not one."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from pglast import parse_plpgsql
+from pglast.parser import ParseError
+
+from pytest_tenantproof.catalog.expressions import same_expression
+from pytest_tenantproof.catalog.model import Function
+
+__all__ = ["Body", "body_of", "freezes", "raises_always", "without_comments"]
+
+Node = dict[str, Any]
+_ERROR_LEVEL = 21
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The statements of a block in order, and whether any block in it catches exceptions."""
+
+    statements: tuple[tuple[str, Node], ...]
+    catches: bool
+
+    def walk(self) -> Iterator[tuple[str, Node]]:
+        """Every statement, nested ones too."""
+        for kind, node in self.statements:
+            yield from _nested(kind, node)
+
+
+def body_of(function: Function) -> Body | None:
+    """The body of a PL/pgSQL function; None for another language or what cannot be parsed."""
+    if function.language != "plpgsql":
+        return None
+    returns = function.returns if function.returns in ("trigger", "event_trigger") else "void"
+    return _parse(function.body, returns)
+
+
+@cache
+def _parse(body: str, returns: str) -> Body | None:
+    text = f"CREATE FUNCTION f() RETURNS {returns} LANGUAGE plpgsql AS $tenantproof$ {body} $tenantproof$"
+    try:
+        block = parse_plpgsql(text)[0]["PLpgSQL_function"]["action"]["PLpgSQL_stmt_block"]
+    except (ParseError, KeyError, IndexError, ValueError):
+        return None
+    return Body(_statements(block.get("body")), "PLpgSQL_exception_block" in json.dumps(block))
+
+
+def _statements(items: Any) -> tuple[tuple[str, Node], ...]:
+    return tuple(next(iter(item.items())) for item in items or ())
+
+
+def _nested(kind: str, node: Node) -> Iterator[tuple[str, Node]]:
+    yield kind, node
+    for value in node.values():
+        for inner in _blocks(value):
+            for child_kind, child in inner:
+                yield from _nested(child_kind, child)
+
+
+def _blocks(value: Any) -> Iterator[tuple[tuple[str, Node], ...]]:
+    """Statement lists directly below a value."""
+    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        statements = tuple(pair for item in value for pair in item.items())
+        if statements and all(kind.startswith("PLpgSQL_stmt") for kind, _ in statements):
+            yield statements
+        else:
+            for _, node in statements:
+                for inner in node.values() if isinstance(node, dict) else ():
+                    yield from _blocks(inner)
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _blocks(inner)
+
+
+def query(node: Node, key: str = "cond") -> str:
+    """The text of an expression below a statement."""
+    return str(node.get(key, {}).get("PLpgSQL_expr", {}).get("query", ""))
+
+
+def raises(statements: Any) -> Node | None:
+    """The first statement, where it is a RAISE EXCEPTION."""
+    found = _statements(statements)[:1]
+    if found and found[0][0] == "PLpgSQL_stmt_raise" and found[0][1].get("elog_level") == _ERROR_LEVEL:
+        return found[0][1]
+    return None
+
+
+def guards(function: Function) -> Iterator[tuple[str, Node]]:
+    """(condition, RAISE) of each IF ... RAISE EXCEPTION that nothing before it can skip.
+
+    A function that catches exceptions has none: the RAISE might not leave it.
+    """
+    body = body_of(function)
+    if body is None or body.catches:
+        return
+    for kind, node in body.statements:
+        if kind == "PLpgSQL_stmt_if":
+            found = raises(node.get("then_body"))
+            if found is not None:
+                yield query(node), found
+        if any(inner in ("PLpgSQL_stmt_return", "PLpgSQL_stmt_exit") for inner, _ in _nested(kind, node)):
+            return
+
+
+def raises_always(function: Function) -> bool:
+    """Whether the function does nothing but raise."""
+    body = body_of(function)
+    return body is not None and not body.catches and bool(raises([dict([s]) for s in body.statements]))
+
+
+def freezes(function: Function, column: str) -> bool:
+    """Whether a row trigger function refuses any change of `column`, or puts the old value back, always."""
+    name = f'(?:{re.escape(column)}|"{re.escape(column)}")'
+    changed = re.compile(
+        rf"^\(*\s*(?:new\.{name}\s+is\s+distinct\s+from\s+old\.{name}|old\.{name}\s+is\s+distinct\s+from\s+new\.{name}"
+        rf"|new\.{name}\s*(?:<>|!=)\s*old\.{name}|old\.{name}\s*(?:<>|!=)\s*new\.{name})\s*\)*$",
+        re.I,
+    )
+    for condition, _ in guards(function):
+        alternatives = re.split(r"\s+or\s+", without_comments(condition), flags=re.I)
+        if " and " not in condition.lower() and any(changed.match(part.strip()) for part in alternatives):
+            return True
+    return any(same_expression(value, f"old.{column}") for value in assignments(function, column, always=True))
+
+
+def assignments(function: Function, column: str, *, always: bool = False) -> Iterator[str]:
+    """What the function assigns to NEW.column (with `always`, only where nothing can skip it)."""
+    body = body_of(function)
+    if body is None:
+        return
+    if always and body.catches:
+        return
+    for kind, node in body.statements if always else body.walk():
+        if kind == "PLpgSQL_stmt_assign":
+            target, _, value = query(node, "expr").partition(":=")
+            if not value:
+                target, _, value = query(node, "expr").partition("=")
+            if target.strip().lower().replace('"', "") in (f"new.{column}".lower(), "new"):
+                yield value.strip()
+        if always and any(k == "PLpgSQL_stmt_return" for k, _ in _nested(kind, node)):
+            return
+
+
+@cache
+def without_comments(text: str) -> str:
+    """SQL text without comments and with white space folded; strings are left alone."""
+    kept = re.sub(r"('(?:[^']|'')*')|--[^\n]*|/\*.*?\*/", lambda m: m[1] or " ", text, flags=re.S)
+    return " ".join(kept.split())

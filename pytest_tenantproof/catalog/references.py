@@ -1,0 +1,93 @@
+"""Whether the trigger of a declared reference really enforces it."""
+
+import re
+from collections.abc import Iterator
+
+from pytest_tenantproof.catalog.model import Function, Table, Trigger
+from pytest_tenantproof.catalog.plpgsql import body_of, guards, query, without_comments
+from pytest_tenantproof.config import Reference
+from pytest_tenantproof.model import Finding
+
+__all__ = ["reference_problems"]
+
+
+def reference_problems(
+    table: Table, column: str, tenant: str, reference: Reference, functions: dict[str, Function]
+) -> Iterator[Finding]:
+    """What is wrong with the enforcement of one reference; nothing when a trigger provably enforces it."""
+    candidates = [t for t in table.triggers if _looks_up(functions.get(t.function), reference)]
+    if not candidates:
+        targets = ", ".join(sorted(set(reference.to.values())))
+        yield Finding(table.name, f"no trigger checks that {column} names a row of the same tenant in {targets}")
+        return
+    weaknesses = [tuple(_weaknesses(t, functions[t.function], column, tenant, reference)) for t in candidates]
+    if all(weaknesses):
+        for trigger, found in zip(candidates, weaknesses, strict=True):
+            for weakness in found:
+                yield Finding(table.name, f"trigger {trigger.name}: {weakness}")
+    yield from _discriminator(table, reference)
+
+
+def _looks_up(function: Function | None, reference: Reference) -> bool:
+    if function is None:
+        return False
+    text = without_comments(function.body).lower().replace('"', "")
+    return any(re.search(rf"\b{re.escape(_bare(t))}\b", text) for t in reference.to.values())
+
+
+def _bare(table: str) -> str:
+    return table.rpartition(".")[2].strip('"').lower()
+
+
+def _weaknesses(trigger: Trigger, function: Function, column: str, tenant: str, reference: Reference) -> Iterator[str]:
+    involved = {column, tenant, *filter(None, (reference.discriminator,))}
+    if trigger.enabled not in ("origin", "always"):
+        yield f"is {trigger.enabled}"
+    if trigger.level != "ROW" or not {"INSERT", "UPDATE"} <= set(trigger.events):
+        yield "does not fire for each row on INSERT and UPDATE"
+    if trigger.when:
+        yield "has a WHEN clause that exempts rows"
+    if trigger.columns and not involved <= set(trigger.columns):
+        yield "fires on UPDATE OF some of the columns involved only"
+    yield from _function_weaknesses(function, tenant, reference)
+
+
+def _function_weaknesses(function: Function, tenant: str, reference: Reference) -> Iterator[str]:
+    body = body_of(function)
+    if body is None:
+        yield f"{function.signature} is not understood"
+        return
+    if body.catches:
+        yield f"{function.signature} catches exceptions, so a refusal may not leave it"
+    text = without_comments(function.body).lower().replace('"', "")
+    for target in sorted(set(reference.to.values())):
+        if not re.search(rf"\b{re.escape(_bare(target))}\b", text):
+            yield f"{function.signature} does not look {target} up"
+    compares = re.compile(
+        rf"is\s+distinct\s+from\s+new\.{re.escape(tenant)}\b|new\.{re.escape(tenant)}\s+is\s+distinct\s+from"
+        rf"|not\s+exists\s*\(.*new\.{re.escape(tenant)}\b|^\s*not\s+found\s*$",
+        re.I | re.S,
+    )
+    sound = [(condition, node) for condition, node in guards(function) if compares.search(condition)]
+    if not sound:
+        yield f"{function.signature} does not refuse every row whose tenant IS DISTINCT FROM the target's"
+    for _, node in sound:
+        if leaked := [p for p in node.get("params", ()) if not _harmless(query({"cond": p}))]:
+            yield f"{function.signature} puts {len(leaked)} looked-up value(s) into its error text"
+
+
+def _harmless(expression: str) -> bool:
+    """Values the caller sent, or names of the trigger's own table."""
+    return bool(re.fullmatch(r"\s*(new\.\w+|tg_\w+|'[^']*')\s*", expression, re.I))
+
+
+def _discriminator(table: Table, reference: Reference) -> Iterator[Finding]:
+    if not reference.discriminator:
+        return
+    checks = [c for c in table.constraints if c.kind == "check" and c.columns == (reference.discriminator,)]
+    allowed = {value for check in checks for value in re.findall(r"'((?:[^']|'')*)'", check.definition)}
+    if not allowed:
+        yield Finding(table.name, f"{reference.discriminator} is not limited to the declared kinds by a check")
+    for value in sorted(allowed - set(reference.to)):
+        detail = f"{reference.discriminator} may be {value!r}, which no declared reference covers"
+        yield Finding(table.name, detail)

@@ -1,0 +1,50 @@
+"""Runs a control that needs nothing but the catalog, without pytest: for negative controls and benchmarks."""
+
+import importlib
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+
+from pytest_tenantproof import controls
+from pytest_tenantproof.catalog import Catalog
+from pytest_tenantproof.control import Findings, NotApplicable, NotRun, control_of
+from pytest_tenantproof.model import Outcome, Result
+
+__all__ = ["functions", "judge", "static_ids"]
+
+_STATIC = {"catalog", "findings"}
+
+
+@cache
+def functions() -> Mapping[str, Callable[..., None]]:
+    """The shipped control functions by id."""
+    found: dict[str, Callable[..., None]] = {}
+    for file in controls.files():
+        module = importlib.import_module(f"{controls.__name__}.{file.stem}")
+        for item in vars(module).values():
+            if declared := control_of(item):
+                found[declared.id] = item
+    return dict(sorted(found.items()))
+
+
+@cache
+def static_ids() -> tuple[str, ...]:
+    """Controls that judge the snapshot alone."""
+    return tuple(i for i, f in functions().items() if set(inspect.signature(f).parameters) <= _STATIC)
+
+
+def judge(control_id: str, catalog: Catalog) -> Result:
+    """The result of one static control on a catalog."""
+    findings, started = Findings(), time.monotonic()
+    outcome, reason = Outcome.ERROR, ""
+    try:
+        functions()[control_id](catalog=catalog, findings=findings)
+        outcome = Outcome.FAILED if len(findings) else Outcome.PASSED
+    except NotApplicable as why:
+        outcome, reason = Outcome.NOT_APPLICABLE, str(why)
+    except NotRun as why:
+        outcome, reason = Outcome.NOT_RUN, str(why)
+    except Exception as error:  # noqa: BLE001 - a crashed control is an error, whatever crashed it
+        reason = f"{type(error).__name__}: {error}"
+    return Result(control_id, outcome, reason, tuple(findings), time.monotonic() - started)

@@ -1,0 +1,363 @@
+"""2xx: code that runs with somebody else's rights, or changes who the caller seems to be."""
+
+import re
+
+from pytest_tenantproof.catalog import Catalog, Kind
+from pytest_tenantproof.catalog.model import Function
+from pytest_tenantproof.catalog.plpgsql import body_of, without_comments
+from pytest_tenantproof.control import Findings, control, falsified_by
+from pytest_tenantproof.controls._bound import is_caller_bound
+from pytest_tenantproof.controls._maps import FLOW, FUNCTIONS
+from pytest_tenantproof.model import Severity
+
+_DATA_EXTENSIONS = frozenset(
+    [
+        "bloom",
+        "btree_gin",
+        "btree_gist",
+        "citext",
+        "cube",
+        "dict_int",
+        "dict_xsyn",
+        "earthdistance",
+        "fuzzystrmatch",
+        "hstore",
+        "intarray",
+        "isn",
+        "ltree",
+        "moddatetime",
+        "pg_graphql",
+        "pg_hashids",
+        "pg_jsonschema",
+        "pg_trgm",
+        "pg_uuidv7",
+        "pgcrypto",
+        "pgjwt",
+        "pgtap",
+        "postgis",
+        "postgis_topology",
+        "rum",
+        "seg",
+        "tablefunc",
+        "timescaledb",
+        "tsm_system_rows",
+        "tsm_system_time",
+        "unaccent",
+        "uuid-ossp",
+        "vector",
+        "plpgsql",
+        "pg_stat_statements",
+    ]
+)
+_CALM_SETTINGS = frozenset(
+    [
+        "search_path",
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+        "timezone",
+        "datestyle",
+        "intervalstyle",
+        "work_mem",
+        "maintenance_work_mem",
+        "jit",
+        "plan_cache_mode",
+        "enable_seqscan",
+        "enable_nestloop",
+        "enable_hashjoin",
+        "extra_float_digits",
+        "default_text_search_config",
+        "plpgsql.variable_conflict",
+        "random_page_cost",
+        "cursor_tuple_fraction",
+    ]
+)
+_EXITS = re.compile(
+    r"\b(net\.http_\w+|http(_get|_post|_put|_delete|_head|_patch)?\s*\(|extensions\.http\w*|dblink\w*\s*\(|pg_notify\s*\("
+    r"|notify\s+\w|copy\s.+\bprogram\b|copy\s.+\bto\s+'|lo_export|pg_file_write|supabase_functions\.http_request"
+    r"|aws_lambda\.\w+|pgmq\.send\w*|realtime\.(send|broadcast_changes))",
+    re.I | re.S,
+)
+_CONTEXT = re.compile(
+    r"\bset_config\s*\(|\bset\s+(local\s+|session\s+)?(role|session\s+authorization|row_security|\"?request\.|\"?app\.)"
+    r"|\breset\s+(role|all|session)|\bset\s+(local\s+|session\s+)?\"?\w+\.\w+\"?\s*(=|to)\b",
+    re.I,
+)
+_READS_CONTEXT = re.compile(
+    r"\bcurrent_setting\s*\(|\bauth\.(jwt|uid|role|email)\s*\(|\bfrom\s+[\w.\"]+|\b(current_user|session_user|now\s*\()",
+    re.I,
+)
+
+
+def _clients(catalog: Catalog, function: Function) -> list[str]:
+    return [role for role in catalog.client_roles if catalog.callable_by(function, role)]
+
+
+def _body(function: Function) -> str:
+    return without_comments(function.body)
+
+
+@control(
+    "TP241",
+    title="Clients can call no SECURITY DEFINER function, unless it is bound to the caller or declared",
+    severity=Severity.CRITICAL,
+    requirement="A1",
+    maps=FUNCTIONS,
+)
+@falsified_by(
+    "CREATE FUNCTION {schema}.peek() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = ''"
+    " AS 'SELECT count(*) FROM {tenant_table}'; GRANT EXECUTE ON FUNCTION {schema}.peek() TO {client_role}"
+)
+def test_no_definer_functions_for_clients(catalog: Catalog, findings: Findings) -> None:
+    """It runs as its owner, past row security: whatever it returns or writes, any caller can have.
+
+    Accepted are membership helpers proven to look at the caller's own rows only, and functions named in
+    `exposed_functions`, whose bodies somebody reviewed. Remember that PUBLIC may execute a new function.
+    """
+    for function in catalog.snapshot.functions:
+        if not function.security_definer or function.returns in ("trigger", "event_trigger"):
+            continue
+        roles = _clients(catalog, function)
+        if roles and not is_caller_bound(catalog, function):
+            fix = f"REVOKE EXECUTE ON FUNCTION {function.signature} FROM PUBLIC, {', '.join(roles)};"
+            detail = f"{', '.join(roles)} can run it as {function.owner}"
+            findings.add(function, detail, fix=fix, role=roles[0])
+
+
+@control(
+    "TP242",
+    title="SECURITY DEFINER functions pin their search path to places clients cannot write",
+    severity=Severity.HIGH,
+    requirement="A1",
+    maps=FUNCTIONS,
+)
+@falsified_by(
+    "CREATE FUNCTION {schema}.unpinned() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';"
+    "REVOKE EXECUTE ON FUNCTION {schema}.unpinned() FROM PUBLIC"
+)
+def test_definer_functions_pin_search_path(catalog: Catalog, findings: Findings) -> None:
+    """With the caller's search path, the caller decides which function and operator an unqualified name means."""
+    for function in catalog.own_functions:
+        if not function.security_definer:
+            continue
+        path = function.setting("search_path")
+        if path is None:
+            fix = f"ALTER {function.kind.upper()} {function.signature} SET search_path = '';"
+            findings.add(function, f"runs as {function.owner} on the caller's search_path", fix=fix)
+            continue
+        for schema in (name.strip().strip('"') for name in path.split(",")):
+            found = catalog.schemas.get(schema)
+            writable = [
+                role for role in catalog.client_roles if found and "CREATE" in catalog.graph.granted(found.grants, role)
+            ]
+            if writable or schema == "$user":
+                findings.add(function, f"search_path names {schema}, where clients can create objects")
+
+
+@control(
+    "TP243",
+    title="No function lets a client change its own identity or run SQL of its choice",
+    severity=Severity.CRITICAL,
+    requirement="A1",
+    maps=FUNCTIONS,
+)
+@falsified_by(
+    "CREATE FUNCTION {schema}.become(t text) RETURNS text LANGUAGE sql"
+    " AS $$ SELECT set_config('request.jwt.claims', t, false) $$;"
+    "GRANT EXECUTE ON FUNCTION {schema}.become(text) TO {client_role}"
+)
+@falsified_by(
+    "CREATE FUNCTION {schema}.run(q text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE q; END $$;"
+    "GRANT EXECUTE ON FUNCTION {schema}.run(text) TO {client_role}"
+)
+def test_no_function_changes_the_caller(catalog: Catalog, findings: Findings) -> None:
+    """Claims arrive as settings. A function that sets settings, roles, or runs its argument, rewrites them.
+
+    A body in a language that cannot be read here counts as one that does.
+    """
+    for function in catalog.own_functions:
+        roles = _clients(catalog, function) if function.returns not in ("trigger", "event_trigger") else []
+        if not roles or f"{function.signature}" in catalog.settings.exposed_functions:
+            continue
+        for problem in _identity_problems(function):
+            findings.add(function, f"{', '.join(roles)} can call it, and it {problem}", role=roles[0])
+
+
+def _identity_problems(function: Function) -> list[str]:
+    text, found = _body(function), []
+    if _CONTEXT.search(text):
+        found.append("sets roles or settings")
+    if function.language == "plpgsql":
+        body = body_of(function)
+        kinds = {kind for kind, _ in body.walk()} if body else set()
+        dynamic = {"PLpgSQL_stmt_dynexecute", "PLpgSQL_stmt_dynfors"} & kinds
+        if dynamic or re.search(r"\b(for\s+execute|return\s+query\s+execute)\b", text, re.I):
+            found.append("runs SQL made at run time")
+        if {"PLpgSQL_stmt_commit", "PLpgSQL_stmt_rollback"} & kinds:
+            found.append("ends the transaction that the caller's tenant is bound to")
+        if body is None:
+            found.append("cannot be parsed")
+    elif function.language != "sql":
+        found.append(f"is written in {function.language}, which cannot be analysed")
+    if re.search(r"\bpg_(try_)?advisory_\w*lock\w*\s*\(", text, re.I):
+        found.append("takes advisory locks, by which tenants can block each other")
+    return found
+
+
+@control(
+    "TP244",
+    title="No user-defined function is declared leakproof",
+    severity=Severity.HIGH,
+    requirement="A1",
+    maps=FUNCTIONS,
+)
+@falsified_by(
+    "CREATE FUNCTION {schema}.loud(t text) RETURNS boolean LANGUAGE plpgsql LEAKPROOF"
+    " AS $$ BEGIN RAISE NOTICE '%', t; RETURN true; END $$"
+)
+def test_no_leakproof_functions(catalog: Catalog, findings: Findings) -> None:
+    """LEAKPROOF lets the planner call the function on rows before the policy has hidden them."""
+    for function in catalog.own_functions:
+        if function.leakproof:
+            fix = f"ALTER FUNCTION {function.signature} NOT LEAKPROOF;"
+            findings.add(function, "is LEAKPROOF: it sees rows before policies are applied", fix=fix)
+
+
+@control(
+    "TP245",
+    title="Functions pin no setting that decides who the caller is",
+    severity=Severity.CRITICAL,
+    requirement="A1",
+    maps=FUNCTIONS,
+)
+@falsified_by(
+    "CREATE FUNCTION {schema}.blind() RETURNS int LANGUAGE sql SET row_security = off AS 'SELECT 1';"
+    "REVOKE EXECUTE ON FUNCTION {schema}.blind() FROM PUBLIC"
+)
+def test_function_settings_are_calm(catalog: Catalog, findings: Findings) -> None:
+    """A SET clause runs each call under another claim, role, replication role, or without row security."""
+    for function in catalog.own_functions:
+        for pair in function.config:
+            name, _, value = pair.partition("=")
+            if name.lower() not in _CALM_SETTINGS and not (name == "row_security" and value == "on"):
+                fix = f"ALTER {function.kind.upper()} {function.signature} RESET {name};"
+                findings.add(function, f"pins {name}", fix=fix)
+
+
+@control(
+    "TP246",
+    title="No function that reads the caller's context is declared IMMUTABLE",
+    severity=Severity.HIGH,
+    requirement="A1",
+    maps=FUNCTIONS,
+)
+@falsified_by(
+    "CREATE FUNCTION {schema}.who() RETURNS text LANGUAGE sql IMMUTABLE SET search_path = ''"
+    " AS $$ SELECT current_setting('request.jwt.claims', true) $$;"
+    "REVOKE EXECUTE ON FUNCTION {schema}.who() FROM PUBLIC"
+)
+def test_context_is_not_immutable(catalog: Catalog, findings: Findings) -> None:
+    """IMMUTABLE results are folded into cached plans: the next tenant on the connection gets the last one's."""
+    moving = {f.name for f in catalog.own_functions if f.volatility != "immutable"}
+    for function in catalog.own_functions:
+        if function.volatility != "immutable" or function.language not in ("sql", "plpgsql"):
+            continue
+        calls = set(re.findall(r"([\w\"]+\.[\w\"]+)\s*\(", _body(function)))
+        if _READS_CONTEXT.search(_body(function)) or calls & moving:
+            fix = f"ALTER FUNCTION {function.signature} STABLE;"
+            findings.add(function, "is IMMUTABLE but depends on settings, tables or the session", fix=fix)
+
+
+@control(
+    "TP247",
+    title="Extension functions within a client's reach only compute",
+    severity=Severity.CRITICAL,
+    requirement="A1",
+    maps=FUNCTIONS,
+)
+@falsified_by("CREATE EXTENSION dblink SCHEMA {schema}")
+def test_extension_functions_are_harmless(catalog: Catalog, findings: Findings) -> None:
+    """dblink and http open connections, pageinspect reads raw pages, pg_surgery kills rows: none asks a policy.
+
+    Extensions known to only compute on their arguments are accepted; any other one is a finding as soon as
+    a client can call a function of it.
+    """
+    reached: dict[str, tuple[Function, str]] = {}
+    for function in catalog.snapshot.functions:
+        if function.extension and function.extension not in _DATA_EXTENSIONS:
+            for role in _clients(catalog, function):
+                reached.setdefault(function.extension, (function, role))
+    for extension, (function, role) in reached.items():
+        detail = f"{role} can call its functions, e.g. {function.signature}"
+        findings.add(f"extension {extension}", detail, role=role)
+
+
+@control(
+    "TP248",
+    title="No user-defined operator can take a built-in one's place",
+    severity=Severity.HIGH,
+    requirement="A1",
+    maps=FUNCTIONS,
+)
+@falsified_by(
+    "CREATE FUNCTION {schema}.eq(uuid, text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';"
+    "CREATE OPERATOR {schema}.= (LEFTARG = uuid, RIGHTARG = text, FUNCTION = {schema}.eq)"
+)
+def test_no_operator_hijacks(catalog: Catalog, findings: Findings) -> None:
+    """An operator with a better-matching signature wins over the built-in one wherever the path is not pinned."""
+    for operator in catalog.snapshot.operators:
+        schema = operator.name.partition(".")[0]
+        if schema in {*catalog.settings.exposed, *catalog.settings.schemas} or not catalog.is_admin(operator.owner):
+            name = f"{operator.name} ({operator.left}, {operator.right})"
+            findings.add(name, f"is defined by {operator.function}, and can take a built-in operator's place")
+
+
+@control(
+    "TP249",
+    title="Triggers send no tenant rows out of the database",
+    severity=Severity.HIGH,
+    requirement="A1",
+    maps=FLOW,
+)
+@falsified_by(
+    "CREATE FUNCTION {schema}.tell() RETURNS trigger LANGUAGE plpgsql SET search_path = ''"
+    " AS $$ BEGIN PERFORM pg_notify('all', to_jsonb(new)::text); RETURN new; END $$;"
+    "REVOKE EXECUTE ON FUNCTION {schema}.tell() FROM PUBLIC;"
+    "CREATE TRIGGER tell AFTER INSERT ON {tenant_table} FOR EACH ROW EXECUTE FUNCTION {schema}.tell()"
+)
+def test_triggers_do_not_reach_out(catalog: Catalog, findings: Findings) -> None:
+    """Webhooks and notifications carry rows to where no policy applies, and no rollback takes them back."""
+    for table in catalog.isolated_tables:
+        for trigger in table.triggers:
+            function = catalog.functions.get(trigger.function)
+            for called in catalog.called_by(function) if function else ():
+                exit_ = _EXITS.search(_body(called))
+                if exit_:
+                    detail = f"trigger {trigger.name} sends rows out: {called.signature} uses {exit_[1].split('(')[0]}"
+                    findings.add(table, detail)
+
+
+@control(
+    "TP250",
+    title="Triggers on tenant tables run code that clients cannot replace, on a pinned search path",
+    severity=Severity.HIGH,
+    requirement="A1",
+    maps=FUNCTIONS,
+)
+@falsified_by(
+    "CREATE FUNCTION {schema}.loose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;"
+    "REVOKE EXECUTE ON FUNCTION {schema}.loose() FROM PUBLIC; ALTER FUNCTION {schema}.loose() OWNER TO {client_role};"
+    "CREATE TRIGGER loose AFTER INSERT ON {tenant_table} FOR EACH ROW EXECUTE FUNCTION {schema}.loose()",
+    also=("TP214",),
+)
+def test_trigger_functions_are_safe(catalog: Catalog, findings: Findings) -> None:
+    """A trigger runs inside other tenants' writes: whoever owns its function sees and changes them."""
+    kinds = (Kind.TENANT, Kind.MEMBERSHIP, Kind.REGISTRY, Kind.AUDIT, Kind.USER)
+    for table in catalog.of_kind(*kinds):
+        for trigger in table.triggers:
+            function = catalog.functions.get(trigger.function)
+            if function is None or function.extension:
+                continue
+            owned = [r for r in catalog.client_roles if function.owner in catalog.graph.becomes(r)]
+            if owned:
+                findings.add(function, f"runs in trigger {trigger.name} of {table.name}, and {owned[0]} can replace it")

@@ -1,0 +1,110 @@
+"""1xx: keys and checks that neither leak other tenants nor let a row slip through."""
+
+import re
+
+from pytest_tenantproof.catalog import Catalog
+from pytest_tenantproof.catalog.model import Index, Table
+from pytest_tenantproof.control import Findings, control, falsified_by
+from pytest_tenantproof.controls._maps import ACCESS, INTEGRITY
+from pytest_tenantproof.model import Severity
+
+_OPAQUE = frozenset({"uuid"})
+
+
+def _is_opaque_key(table: Table, index: Index) -> bool:
+    """A key whose values nobody chooses: random uuids, or numbers that the server draws."""
+    columns = [table.column(name) for name in index.columns]
+    if len(columns) != 1 or columns[0] is None:
+        return False
+    column = columns[0]
+    drawn = column.identity or column.default.startswith("nextval(")
+    return column.type in _OPAQUE or bool(drawn)
+
+
+@control(
+    "TP111",
+    title="Unique keys of tenant tables include the tenant",
+    severity=Severity.MEDIUM,
+    requirement="D2",
+    maps=ACCESS,
+)
+@falsified_by("CREATE UNIQUE INDEX leaky ON {tenant_table} ({text_column})", also=("TP901",))
+def test_unique_keys_include_the_tenant(catalog: Catalog, findings: Findings) -> None:
+    """A unique key across tenants answers 'does anybody have this?' and lets one tenant squat another's names.
+
+    Row security does not help: uniqueness is checked on rows the caller cannot see. Primary keys made of
+    random uuids or drawn numbers are fine, and so is any key that contains one.
+    """
+    for table in catalog.tenant_tables:
+        column = catalog.tenant_column(table)
+        opaque = {i.columns[0] for i in table.indexes if i.primary and _is_opaque_key(table, i)}
+        for index in table.indexes:
+            if not (index.unique or index.exclusion) or column is None or column.name in index.columns:
+                continue
+            if opaque & set(index.columns) or (index.primary and _is_opaque_key(table, index)):
+                continue
+            kind = "exclusion constraint" if index.exclusion else "unique key"
+            findings.add(table, f"{kind} {index.name} spans tenants: it lacks {column.name}")
+
+
+@control(
+    "TP116",
+    title="Checks of tenant tables are validated, enforced, and not passed by NULL",
+    severity=Severity.MEDIUM,
+    requirement="D1",
+    maps=INTEGRITY,
+)
+@falsified_by(
+    "ALTER TABLE {tenant_table} ADD CONSTRAINT loose CHECK ({tenant_column} IS NOT NULL) NOT VALID",
+    also=("TP901",),
+)
+def test_checks_hold(catalog: Catalog, findings: Findings) -> None:
+    """A check that was never validated says nothing of old rows; one that evaluates to NULL passes.
+
+    A check that ties a column to the tenant (a storage path, a prefix) must have all its columns NOT NULL.
+    """
+    for table in (*catalog.tenant_tables, *catalog.audit_tables):
+        column = catalog.tenant_column(table)
+        for check in (c for c in table.constraints if c.kind == "check"):
+            if not (check.validated and check.enforced):
+                why = "was never validated" if check.enforced else "is NOT ENFORCED"
+                findings.add(table, f"check {check.name} {why}")
+            others = [c for c in table.columns if c.name in check.columns and not c.not_null]
+            explicit = re.search(r"\bIS (NOT )?NULL\b|\bIS (NOT )?DISTINCT\b|COALESCE", check.definition)
+            if column and column.name in check.columns and others and not explicit:
+                names = ", ".join(c.name for c in others)
+                findings.add(table, f"check {check.name} ties {names} to the tenant but passes where it is NULL")
+
+
+@control(
+    "TP122",
+    title="Partitions do not spell out tenants",
+    severity=Severity.LOW,
+    requirement="C1",
+    maps=ACCESS,
+)
+@falsified_by(
+    "CREATE TABLE {schema}.listed ({tenant_column} {tenant_type} NOT NULL) PARTITION BY LIST ({tenant_column})",
+    also=("TP104", "TP201", "TP203", "TP501", "TP505"),
+)
+def test_partitions_do_not_name_tenants(catalog: Catalog, findings: Findings) -> None:
+    """The catalog is readable by every role: a partition for each tenant publishes the list of customers."""
+    for table in (*catalog.tenant_tables, *catalog.audit_tables):
+        column = catalog.tenant_column(table)
+        if column and table.partition_key.startswith("LIST") and column.name in table.partition_key:
+            findings.add(table, f"is partitioned by a list of {column.name}: its partitions name the tenants")
+
+
+@control(
+    "TP124",
+    title="Tenant tables survive a crash",
+    severity=Severity.HIGH,
+    requirement="D1",
+    maps=INTEGRITY,
+)
+@falsified_by("ALTER TABLE {leaf_table} SET UNLOGGED")
+def test_tables_are_logged(catalog: Catalog, findings: Findings) -> None:
+    """An unlogged table is emptied by the first crash and is on no replica."""
+    for table in catalog.isolated_tables:
+        if table.persistence != "permanent":
+            findings.add(table, "is unlogged", fix=f"ALTER TABLE {table.name} SET LOGGED;")
