@@ -1,0 +1,44 @@
+"""Reads report.json for the renderers: families, counts, wording. One place for each word."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_tenantproof.control import FAMILIES
+
+__all__ = ["ORDER", "SEVERITIES", "Report", "counts", "families", "headline", "shown_outcome"]
+
+Report = Mapping[str, Any]
+
+ORDER = ("error", "failed", "not_run", "waived", "not_applicable", "passed")
+SEVERITIES = ("critical", "high", "medium", "low")
+_WORDS = {"proven": "PROVEN", "failed": "FAILED", "not_proven": "NOT PROVEN"}
+
+
+def shown_outcome(control: Report) -> str:
+    """The outcome for people: a waived failure reads as waived, never as passed."""
+    return "waived" if control["waiver"] and control["outcome"] == "failed" else str(control["outcome"])
+
+
+def counts(report: Report) -> dict[str, int]:
+    """Controls by shown outcome, worst first; outcomes that did not occur are left out."""
+    found = Counter(shown_outcome(control) for control in report["controls"])
+    return {outcome: found[outcome] for outcome in ORDER if found[outcome]}
+
+
+def headline(report: Report) -> str:
+    """The verdict with its scope: 'PROVEN (scope: gate, 44 of 112)'."""
+    scope = report["scope"]
+    word = _WORDS[report["verdict"]]
+    if scope["selected"] == scope["of"] and not scope["expression"]:
+        return f"{word} (all {scope['of']} controls)"
+    return f"{word} (scope: {scope['expression'] or 'partial'}, {scope['selected']} of {scope['of']})"
+
+
+def families(report: Report) -> list[tuple[str, str, Sequence[Report]]]:
+    """(digit, name, controls) of each family that has a control in the report."""
+    groups: dict[str, list[Report]] = {}
+    for control in report["controls"]:
+        digit = next(c for c in control["id"] if c.isdigit())
+        groups.setdefault(digit, []).append(control)
+    return [(digit, FAMILIES[digit][1], groups[digit]) for digit in sorted(groups)]

@@ -1,0 +1,44 @@
+"""The green/red checklist, by family, with each finding's fix. Plain text unless `color`."""
+
+from collections.abc import Iterator
+
+from pytest_tenantproof.report.shape import Report, counts, families, headline, shown_outcome
+
+__all__ = ["checklist"]
+
+_MARKS = {"passed": "ok", "failed": "FAIL", "error": "ERROR", "not_run": "NOT RUN", "not_applicable": "n/a"}
+_COLORS = {"passed": 32, "failed": 31, "error": 31, "not_run": 33, "waived": 33, "not_applicable": 90}
+
+
+def checklist(report: Report, *, color: bool = False, findings_shown: int = 5) -> Iterator[str]:
+    """Lines to print. At most `findings_shown` findings a control; the report has them all."""
+
+    def paint(text: str, outcome: str) -> str:
+        return f"\x1b[{_COLORS[outcome]}m{text}\x1b[0m" if color else text
+
+    for digit, name, controls in families(report):
+        yield f"{digit}xx {name}"
+        for control in controls:
+            outcome = shown_outcome(control)
+            mark = _MARKS.get(outcome, outcome)
+            yield f"  {paint(f'{mark:>7}', outcome)}  {control['id']}  {_clean(control['title'])}"
+            if control["reason"] and outcome != "passed":
+                yield f"           {_clean(control['reason'])}"
+            yield from _findings(control, findings_shown)
+    numbers = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in counts(report).items())
+    outcome = {"proven": "passed", "failed": "failed"}.get(report["verdict"], "not_run")
+    yield f"verdict: {paint(headline(report), outcome)}: {numbers}"
+
+
+def _findings(control: Report, shown: int) -> Iterator[str]:
+    for finding in control["findings"][:shown]:
+        yield f"           - {_clean(finding['object'])}: {_clean(finding['detail'])}"
+        if finding["fix"]:
+            yield f"             fix: {_clean(finding['fix'])}"
+    if (rest := len(control["findings"]) - shown) > 0:
+        yield f"           ... and {rest} more in the report"
+
+
+def _clean(text: str) -> str:
+    """Names come from a database: what a terminal would obey is shown as an escape."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
