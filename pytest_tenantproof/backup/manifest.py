@@ -134,7 +134,9 @@ class RoleNeeded:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a restore needs beside the keys. `recipients` are the ids the keys were wrapped to at first."""
+    """All that a restore needs beside the keys. `recipients` are the ids the keys were wrapped to at first;
+    `schema_dump` names the pg_dump that wrote the schema, "" where none of the server's version was found.
+    """
 
     run: str
     target: str

@@ -1,0 +1,190 @@
+"""Which tables a backup copies, in which order, and how each row's tenant is found."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib import resources
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from pytest_tenantproof.backup.manifest import tables_digest
+from pytest_tenantproof.config import Settings
+from pytest_tenantproof.errors import BackupError
+
+__all__ = ["BackupPlan", "PlannedTable", "read_plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTable:
+    """A table to copy. `source` is its FROM item (alias t, with the parents that tell the tenant joined),
+    `tenant` the SQL of the row's tenant ("" for a global table), `tenant_type` that expression's type.
+
+    `tenant_from` says the same for people; `tenant_place` is where COPY's line has the tenant, -1 if nowhere.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    source: str
+    tenant: str = ""
+    tenant_type: str = ""
+    tenant_from: str = ""
+    tenant_place: int = -1
+    size: int = 0
+
+    @property
+    def column_list(self) -> str:
+        return ", ".join(f"t.{_quoted(column)}" for column in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPlan:
+    """Tables in dependency order, and what is left out, with the reason."""
+
+    tables: tuple[PlannedTable, ...]
+    not_included: tuple[str, ...]
+
+    @property
+    def tables_sha256(self) -> str:
+        return tables_digest([(t.name, t.columns) for t in self.tables])
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """All of it but the sizes, which change with every row."""
+        return tuple((t.name, t.columns, t.source, t.tenant) for t in self.tables), self.not_included
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    oid: int
+    name: str
+    plain: str
+    kind: str
+    columns: tuple[str, ...]
+    types: dict[str, str]
+    key: tuple[str, ...]
+    size: int
+
+    @property
+    def reference(self) -> str:
+        """The FROM item: a plain table without its inheritance children, which are tables of their own."""
+        return self.name if self.kind == "p" else f"ONLY {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    table: int
+    target: int
+    columns: tuple[str, ...]
+    target_columns: tuple[str, ...]
+
+
+def read_plan(connection: psycopg.Connection[Any], settings: Settings) -> BackupPlan:
+    """Two catalog queries -> the plan. Raises BackupError when there is nothing to back up."""
+    found = [
+        _Found(r[0], r[1], r[2], r[3], tuple(r[4]), r[5] or {}, tuple(r[6]), r[7])
+        for r in connection.execute(_sql("tables")).fetchall()
+    ]
+    rows = connection.execute(_sql("references")).fetchall()
+    keys = [_Key(r[0], r[1], tuple(r[3]), tuple(r[4])) for r in rows if r[0] != r[1]]
+    kept, left_out = _sorted_out(found, settings)
+    if not kept:
+        raise BackupError("the database has no table to back up.", remedy="check the database name.")
+    names = {table.oid: table for table in kept}
+    ordered = _in_order(kept, [k for k in keys if k.table in names and k.target in names])
+    finder = _TenantFinder(names, keys, settings)
+    return BackupPlan(tuple(finder.planned(table) for table in ordered), tuple(left_out))
+
+
+def _sql(name: str) -> bytes:
+    return (resources.files("pytest_tenantproof.backup") / "sql" / f"{name}.sql").read_bytes()
+
+
+def _sorted_out(found: list[_Found], settings: Settings) -> tuple[list[_Found], list[str]]:
+    kept, left_out = [], []
+    for table in found:
+        if any(fnmatchcase(table.plain, pattern) for pattern in settings.backup.exclude_tables):
+            left_out.append(f"{table.name}: excluded by configuration")
+        elif table.kind == "f":
+            left_out.append(f"{table.name}: a foreign table")
+        elif not table.columns:
+            left_out.append(f"{table.name}: it has no column to copy")
+        else:
+            kept.append(table)
+    return kept, left_out
+
+
+def _in_order(tables: list[_Found], keys: list[_Key]) -> list[_Found]:
+    """Referenced tables first; in a cycle, the first name goes first."""
+    waits: dict[int, set[int]] = {table.oid: set() for table in tables}
+    for key in keys:
+        waits[key.table].add(key.target)
+    left, ordered = sorted(tables, key=lambda t: t.name), []
+    while left:
+        ready = next((t for t in left if not waits[t.oid]), left[0])
+        left.remove(ready)
+        ordered.append(ready)
+        for targets in waits.values():
+            targets.discard(ready.oid)
+    return ordered
+
+
+def _quoted(name: str) -> str:
+    return sql.Identifier(name).as_string(None)
+
+
+class _TenantFinder:
+    """How the tenant of each table's rows is found: its own column, a configured expression, or a parent."""
+
+    def __init__(self, tables: dict[int, _Found], keys: Iterable[_Key], settings: Settings) -> None:
+        self.tables, self.keys, self.settings = tables, list(keys), settings
+        self.derived = {d.table: d for d in settings.derived_tables}
+        self.forced_global = {*settings.global_tables, *settings.user_tables}
+
+    def column(self, table: _Found) -> str | None:
+        if table.plain == self.settings.tenant_table:
+            return table.key[0] if len(table.key) == 1 else ("id" if "id" in table.types else None)
+        return next((c for c in self.settings.tenant_column if c in table.types), None)
+
+    def planned(self, table: _Found) -> PlannedTable:
+        plain = PlannedTable(table.name, table.columns, f"{table.reference} AS t", size=table.size)
+        if table.plain in self.forced_global:
+            return plain
+        if derived := self.derived.get(table.plain):
+            return self._derived(plain, derived.tenant, derived.prefix)
+        if column := self.column(table):
+            place = table.columns.index(column) if column in table.columns else -1
+            return self._with(plain, f"t.{_quoted(column)}", table.types[column], column, place, "")
+        return self._through_parents(plain, table) or plain
+
+    def _with(self, plain: PlannedTable, tenant: str, type_: str, origin: str, place: int, joins: str) -> PlannedTable:
+        return PlannedTable(plain.name, plain.columns, plain.source + joins, tenant, type_, origin, place, plain.size)
+
+    def _derived(self, plain: PlannedTable, expression: str, prefix: str) -> PlannedTable:
+        tenant = f"({expression})::text"
+        if prefix:
+            literal = sql.Literal(prefix).as_string(None)
+            tenant = f"CASE WHEN starts_with({tenant}, {literal}) THEN substr({tenant}, {len(prefix) + 1}) END"
+        return self._with(plain, tenant, "text", expression, -1, "")
+
+    def _through_parents(self, plain: PlannedTable, table: _Found) -> PlannedTable | None:
+        """The shortest way over foreign keys to a table that knows its tenant."""
+        ways: list[tuple[_Found, str, str, str]] = [(table, "t", "", "")]
+        seen = {table.oid}
+        for current, alias, joins, path in ways:
+            for key in (k for k in self.keys if k.table == current.oid and k.target not in seen):
+                parent = self.tables.get(key.target)
+                if parent is None or parent.plain in self.forced_global:
+                    continue
+                seen.add(parent.oid)
+                name = f"p{len(seen)}"
+                pairs = zip(key.columns, key.target_columns, strict=True)
+                on = " AND ".join(f"{name}.{_quoted(b)} = {alias}.{_quoted(a)}" for a, b in pairs)
+                joined = f"{joins} LEFT JOIN {parent.reference} AS {name} ON {on}"
+                way = f"{path}{', '.join(key.columns)} -> {parent.name} "
+                if column := self.column(parent):
+                    tenant = f"{name}.{_quoted(column)}"
+                    return self._with(plain, tenant, parent.types[column], way + column, -1, joined)
+                ways.append((parent, name, joined, way))
+        return None

@@ -1,0 +1,292 @@
+"""One backup: snapshot, copy, verify, sign. The manifest is written last, or not at all."""
+
+import contextlib
+import hashlib
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib import metadata, resources
+from pathlib import Path
+
+from pytest_tenantproof.backup import runs
+from pytest_tenantproof.backup.copy import Copied
+from pytest_tenantproof.backup.crew import copy_all
+from pytest_tenantproof.backup.crypto import Recipient, data_key_id, new_data_key, parse_recipient, wrap
+from pytest_tenantproof.backup.events import failure
+from pytest_tenantproof.backup.format import Fingerprint, SegmentWriter, segment_context
+from pytest_tenantproof.backup.manifest import (
+    PAYLOAD_TYPE,
+    SCHEMA_TABLE,
+    Archive,
+    Manifest,
+    ManifestTable,
+    PackObject,
+    PreviousRun,
+    Segment,
+    Source,
+    manifest_name,
+)
+from pytest_tenantproof.backup.manifest_json import manifest_from_json, manifest_to_json
+from pytest_tenantproof.backup.naming import key_name, open_script_name
+from pytest_tenantproof.backup.signing import Signer, Verifier
+from pytest_tenantproof.backup.snapshot import HeldSnapshot, hold_snapshot, limits
+from pytest_tenantproof.backup.source import (
+    dump_schema,
+    find_pg_dump,
+    read_extras,
+    read_ledger,
+    read_roles,
+    read_sequences,
+    read_source,
+)
+from pytest_tenantproof.backup.store import DiscardStore, Store, StoreSpec, open_store
+from pytest_tenantproof.backup.units import Job, plan_units
+from pytest_tenantproof.config import Settings
+from pytest_tenantproof.errors import BackupError, StoreError
+
+__all__ = ["BackupRequest", "BackupResult", "run_backup"]
+
+
+def _silent(done: int, total: int) -> None:
+    """No progress is shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupRequest:
+    """What to back up, where to. `catalog_sha256` is the digest of the catalog snapshot that the caller read.
+
+    `now` is this machine's time, UTC; `progress` is told (bytes done, bytes in all), both estimates.
+    `verifier` holds the public key of `signer`: what was written is read back and verified.
+    """
+
+    target: str
+    dsn: str = field(repr=False)
+    settings: Settings
+    store: StoreSpec
+    key_store: StoreSpec
+    signer: Signer
+    verifier: Verifier
+    catalog_sha256: str
+    now: datetime
+    dry_run: bool = False
+    progress: Callable[[int, int], None] = _silent
+
+
+@dataclass(frozen=True, slots=True)
+class BackupResult:
+    """A backup that was verified: its objects are there, its signature holds. In a dry run nothing was kept."""
+
+    run: str
+    manifest: Manifest
+    manifest_sha256: str
+    cleaned: runs.Cleaned
+    dry_run: bool
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(pack.size for pack in self.manifest.objects)
+
+
+def run_backup(request: BackupRequest, *, store: Store | None = None, key_store: Store | None = None) -> BackupResult:
+    """Makes one backup, and removes what interrupted ones left. Raises BackupFailed with stage and run id.
+
+    Whatever interrupts it, the store then holds no manifest of this run, so it is no backup; its objects are
+    removed now if that is still possible, else by the next run. Open stores may be passed in; worker
+    processes open their own.
+    """
+    run = f"{request.now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    try:
+        recipients = _recipients(request.settings)
+        with contextlib.ExitStack() as stack:
+            store = store or _opened(request.store, request.dry_run, stack)
+            key_store = key_store or _opened(request.key_store, request.dry_run, stack)
+            held = stack.enter_context(hold_snapshot(request.dsn, request.settings, run))
+            return _Run(request, run, recipients, store, key_store, held).make()
+    except Exception as error:
+        raise failure(error, run) from error
+
+
+def _opened(spec: StoreSpec, dry_run: bool, stack: contextlib.ExitStack) -> Store:
+    store = DiscardStore() if dry_run else open_store(spec)
+    stack.callback(store.close)
+    return store
+
+
+def _recipients(settings: Settings) -> tuple[Recipient, ...]:
+    found = {r.id: r for r in map(parse_recipient, settings.backup.recipients)}
+    if not found:
+        raise BackupError(
+            "[tenantproof.backup] has no recipients: nobody could read the backup.",
+            remedy="make a key with `tenantproof keys new`, and list it and an escrow key in recipients.",
+        )
+    return tuple(found.values())
+
+
+class _Run:
+    """The state of one run, from held snapshot to manifest."""
+
+    def __init__(
+        self,
+        request: BackupRequest,
+        run: str,
+        recipients: tuple[Recipient, ...],
+        store: Store,
+        key_store: Store,
+        held: HeldSnapshot,
+    ) -> None:
+        self.request, self.run, self.recipients = request, run, recipients
+        self.store, self.key_store, self.held = store, key_store, held
+        self.tables_sha256 = held.plan.tables_sha256
+        tenants = sorted({t for rows in held.counts for t in rows if t is not None})
+        self.keys: dict[str | None, bytes] = {t: new_data_key() for t in (None, *tenants)}
+        self.schema: tuple[PackObject, Segment] | None = None
+
+    def make(self) -> BackupResult:
+        source = read_source(self.held.connection)
+        claimed = {"system_identifier": source.system_identifier, "database": source.database}
+        cleaned = runs.clean_unfinished(self.store, self.key_store, claimed, now=self.request.now)
+        previous = runs.newest_run(self.store)
+        before = runs.manifest_digest(self.store, previous.id) if previous else None
+        try:
+            self.store.put(runs.claim_name(self.run), runs.claim(self.run, claimed))
+            copied = self._copy(source)
+            manifest = self._manifest(source, before, copied)
+            return BackupResult(self.run, manifest, self._finish(manifest), cleaned, self.request.dry_run)
+        except BaseException:
+            self._forget()
+            raise
+
+    def _copy(self, source: Source) -> list[Copied]:
+        """Units in the workers; the schema and the wrapped keys meanwhile, here."""
+        settings, request = self.request.settings.backup, self.request
+        units = plan_units(self.run, self.held.plan, self.held.counts, self.keys)
+        job = Job(
+            request.dsn,
+            self.held.id,
+            self.run,
+            self.held.plan.tables,
+            self.tables_sha256,
+            settings.level,
+            limits(request.settings) | {"application_name": f"tenantproof-backup-{self.run}"},
+        )
+        total, finished = sum(unit.size for unit in units), 0
+
+        def done(size: int) -> None:
+            nonlocal finished
+            finished += size
+            request.progress(finished, total)
+
+        return copy_all(
+            job,
+            units,
+            workers=settings.workers,
+            store=self.store,
+            spec=StoreSpec("discard:") if request.dry_run else request.store,
+            seconds=settings.max_minutes * 60,
+            aside=lambda: self._aside(source),
+            done=done,
+        )
+
+    def _aside(self, source: Source) -> None:
+        self.key_store.put_many(
+            (key_name(self.run, tenant), runs.key_object(self.run, tenant, wrap(key, self.recipients)))
+            for tenant, key in self.keys.items()
+        )
+        self.store.put(open_script_name(), open_script(), replace=True)
+        pg_dump = find_pg_dump(int(source.server_version.split(".")[0]))
+        if pg_dump is not None:
+            self.schema = self._dump(pg_dump)
+
+    def _dump(self, pg_dump: Path) -> tuple[PackObject, Segment]:
+        context = segment_context(self.run, None, SCHEMA_TABLE, self.tables_sha256)
+        writer = self.store.writer(f"runs/{self.run}/schema.tpb", lock=True)
+        try:
+            segment = SegmentWriter(writer.write, self.keys[None], context, level=self.request.settings.backup.level)
+            whole = Fingerprint()
+            for piece in dump_schema(pg_dump, self.request.dsn, self.held.id):
+                segment.write(piece)
+            digest = segment.close()
+            stored = writer.commit()
+        finally:
+            writer.abort()
+        sizes = (0, digest.length, 0, digest.bytes, digest.sha256, digest.encrypted_sha256, whole.hex())
+        pack = PackObject(stored.name, stored.size, stored.sha256, stored.version)
+        return pack, Segment(SCHEMA_TABLE, stored.name, *sizes)
+
+    def _manifest(self, source: Source, before: PreviousRun | None, copied: Sequence[Copied]) -> Manifest:
+        connection = self.held.connection
+        extensions, missing = read_extras(connection)
+        segments: dict[str | None, list[Segment]] = {tenant: [] for tenant in self.keys}
+        for tenant, segment in (item for unit in copied for item in unit.segments):
+            segments[tenant].append(segment)
+        packs = [unit.pack for unit in copied]
+        if self.schema is not None:
+            packs.append(self.schema[0])
+            segments[None].append(self.schema[1])
+        else:
+            missing = (*missing, "the schema: no pg_dump of the server's major version was found")
+        planned = zip(self.held.plan.tables, self.held.counts, strict=True)
+        return Manifest(
+            run=self.run,
+            target=self.request.target,
+            started=self.request.now.isoformat(),
+            snapshot_at=self.held.at.isoformat(),
+            finished=runs.utcnow().isoformat(),
+            tool_version=metadata.version("pytest-tenantproof"),
+            source=source,
+            catalog_sha256=self.request.catalog_sha256,
+            previous=before,
+            recipients=tuple(r.id for r in self.recipients),
+            tables=tuple(ManifestTable(t.name, t.columns, t.tenant_from, sum(rows.values())) for t, rows in planned),
+            objects=tuple(sorted(packs, key=lambda pack: pack.name)),
+            archives=tuple(
+                Archive(tenant, key_name(self.run, tenant), data_key_id(key), tuple(segments[tenant]))
+                for tenant, key in self.keys.items()
+            ),
+            sequences=read_sequences(connection),
+            roles=read_roles(connection),
+            ledger=read_ledger(connection),
+            schema_dump=f"pg_dump {source.server_version.split('.')[0]}" if self.schema else "",
+            extensions=extensions,
+            not_included=(*self.held.plan.not_included, *missing),
+        )
+
+    def _finish(self, manifest: Manifest) -> str:
+        """Signs and writes the manifest, when everything it names is there; then reads it back."""
+        body = manifest_to_json(manifest)
+        if manifest_from_json(body, run=self.run) != manifest:
+            raise BackupError("the manifest does not read back.", remedy="report this with the run id.")
+        if not self.held.alive():
+            raise BackupError("the snapshot's session ended during the backup.", remedy="run again.")
+        envelope = self.request.signer.sign(PAYLOAD_TYPE, body)
+        if self.request.verifier.verify(envelope, PAYLOAD_TYPE) != body:
+            raise BackupError("the signature does not verify.", remedy="use the signing key's own public key.")
+        if not self.request.dry_run:
+            runs.verify_objects(self.store, manifest)
+            self._verify_keys()
+        self.store.put(manifest_name(self.run), envelope, lock=True)
+        if not self.request.dry_run and runs.load_manifest(self.store, self.run, self.request.verifier) != manifest:
+            raise BackupError("the manifest reads back differently.", remedy="check the store; run again.")
+        return hashlib.sha256(envelope).hexdigest()
+
+    def _verify_keys(self) -> None:
+        there = {stored.name for stored in self.key_store.list(f"keys/{self.run}/")}
+        if missing := {key_name(self.run, tenant) for tenant in self.keys} - there:
+            raise StoreError(f"{len(missing)} wrapped keys are missing.", remedy="check the key store; run again.")
+
+    def _forget(self) -> None:
+        """Removes what this run wrote, as far as that is still possible; the next run removes the rest."""
+        with contextlib.suppress(StoreError):
+            self.store.abort_partial(f"runs/{self.run}/")
+            for run in runs.find_runs(self.store):
+                if run.id == self.run:
+                    runs.remove_run(self.store, self.key_store, run)
+
+
+def open_script() -> bytes:
+    """docs/open_backup.py: from the installed package, or from the source tree."""
+    packaged = resources.files("pytest_tenantproof") / "_docs" / "open_backup.py"
+    if packaged.is_file():
+        return packaged.read_bytes()
+    return (Path(__file__).parents[2] / "docs" / "open_backup.py").read_bytes()

@@ -1,0 +1,25 @@
+-- Every table with rows of its own: partitioned roots stand for their partitions; extensions' tables are theirs.
+SELECT c.oid::bigint,
+       format('%I.%I', n.nspname, c.relname),
+       n.nspname || '.' || c.relname,
+       c.relkind::text,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+             ORDER BY a.attnum),
+       (SELECT pg_catalog.jsonb_object_agg(a.attname, pg_catalog.format_type(a.atttypid, NULL))
+        FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_constraint p
+             CROSS JOIN pg_catalog.unnest(p.conkey) WITH ORDINALITY AS k(number, place)
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
+             WHERE p.conrelid = c.oid AND p.contype = 'p' ORDER BY k.place),
+       coalesce((SELECT sum(pg_catalog.pg_relation_size(t.relid))::bigint
+                 FROM pg_catalog.pg_partition_tree(c.oid) t), pg_catalog.pg_relation_size(c.oid))
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition AND c.relpersistence <> 't'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                  WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+                    AND d.deptype = 'e')
+ORDER BY 2

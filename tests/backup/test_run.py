@@ -1,0 +1,140 @@
+"""A backup holds exactly what the database held, and no more than its target asks for."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from pytest_tenantproof.backup import BackupFailed, find_runs, load_manifest, open_store
+from pytest_tenantproof.backup.format import Fingerprint
+from tests.backup.support import Scene, contents, copied, seed
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_row_is_in_the_archive_of_its_tenant(scene: Scene, workers: int) -> None:
+    scene.backup = replace(scene.backup, workers=workers)
+    result = scene.run()
+    store = open_store(scene.store)
+    found = contents(store, scene, result.run)
+    manifest = load_manifest(store, result.run, scene.key)
+    paths = {
+        "public.tenants": "SELECT * FROM tenants WHERE id = '{}'",
+        "public.units": "SELECT id, tenant_id, label FROM units WHERE tenant_id = '{}'",
+        "public.messages": "SELECT * FROM messages WHERE tenant_id = '{}'",
+        "public.notes": "SELECT * FROM notes WHERE tenant_id = '{}'",
+        "public.events": "SELECT * FROM events WHERE tenant_id = '{}'",
+        "public.attachments": "SELECT a.* FROM attachments a JOIN messages m ON m.id = message_id"
+        " WHERE tenant_id = '{}'",
+        "public.scans": "SELECT s.* FROM scans s JOIN attachments a ON a.id = attachment_id"
+        " JOIN messages m ON m.id = message_id WHERE tenant_id = '{}'",
+    }
+    assert len(manifest.tenants) == 5
+    for tenant, archive in manifest.tenants.items():
+        for table, query in paths.items():
+            lines = copied(scene.dsn, query.format(tenant))
+            assert lines
+            assert sorted(found.pop((tenant, table)).splitlines(keepends=True)) == lines
+            fingerprint = Fingerprint()
+            for line in lines:
+                fingerprint.add(line)
+            segment = archive.segment(table)
+            assert segment is not None
+            assert (segment.rows, segment.fingerprint) == (len(lines), fingerprint.hex())
+    assert found.pop((None, "public.notes")) == b"\\N\tnobody's\n"
+    assert found.pop((None, "public.attachments")) == b"-1\t\\N\tlost\n"
+    assert found.pop((None, "public.scans")) == b"-1\t-1\tclean\n"
+    assert sorted(found.pop((None, "public.plans")).splitlines()) == copied_lines(scene.dsn, "TABLE plans")
+    assert b"CREATE TABLE public.messages" in found.pop((None, "@schema"))
+    assert not found
+
+
+def copied_lines(dsn: str, query: str) -> list[bytes]:
+    return [line.rstrip(b"\n") for line in copied(dsn, query)]
+
+
+def test_manifest_tells_what_a_restore_needs(scene: Scene) -> None:
+    first = scene.run()
+    manifest = scene.run().manifest
+    names = [t.name for t in manifest.tables]
+    assert names.index("public.tenants") < names.index("public.units") < names.index("public.messages")
+    assert names.index("public.messages") < names.index("public.attachments") < names.index("public.scans")
+    assert "public.events" in names
+    assert "public.events_2025" not in names
+    assert manifest.table("public.units").columns == ("id", "tenant_id", "label")
+    states = {s.name: (s.last_value, s.is_called) for s in manifest.sequences}
+    assert states["public.counter"] == (42, True)
+    assert states["public.messages_id_seq"] == (300, True)
+    assert manifest.source.server_version.startswith("18")
+    assert manifest.source.system_identifier.isdigit()
+    assert manifest.previous is not None
+    assert manifest.previous.run == first.run
+    assert manifest.previous.sha256 == first.manifest_sha256
+    assert manifest.schema_dump == "pg_dump 18"
+    assert [r.name for r in manifest.roles] == ["postgres"]
+
+
+def test_dry_run_keeps_nothing(scene: Scene) -> None:
+    done = []
+    result = scene.run(dry_run=True, progress=lambda part, whole: done.append((part, whole)))
+    assert result.manifest.rows() > 300
+    assert result.stored_bytes > 1000
+    assert done[-1][0] == done[-1][1]
+    assert not list(open_store(scene.store).list())
+
+
+def test_a_role_bound_by_row_security_cannot_dump_nothing(scene: Scene, new_database: Callable[[], str]) -> None:
+    scene.dsn = new_database()
+    with psycopg.connect(scene.dsn, autocommit=True) as admin:
+        admin.execute("CREATE TABLE messages(tenant_id int, body text)")
+        admin.execute("INSERT INTO messages VALUES (1, 'x')")
+        admin.execute("ALTER TABLE messages ENABLE ROW LEVEL SECURITY")
+        admin.execute("DROP ROLE IF EXISTS dumper")
+        admin.execute("CREATE ROLE dumper LOGIN")
+        admin.execute("GRANT SELECT ON messages TO dumper")
+    scene.dsn = psycopg.conninfo.make_conninfo(scene.dsn, user="dumper")
+    with pytest.raises(BackupFailed, match="InsufficientPrivilege") as caught:
+        scene.run()
+    assert caught.value.stage == "backup"
+    assert "BYPASSRLS" in caught.value.remedy
+    assert not find_runs(open_store(scene.store))
+
+
+def test_two_backups_of_one_database_exclude_each_other(scene: Scene) -> None:
+    from pytest_tenantproof.backup.snapshot import hold_snapshot
+
+    with (
+        hold_snapshot(scene.dsn, scene.request().settings, "other"),
+        pytest.raises(BackupFailed, match="another backup of this database is running"),
+    ):
+        scene.run()
+    assert scene.run().run
+
+
+def test_a_table_locked_exclusively_is_reported_not_skipped(scene: Scene) -> None:
+    scene.backup = replace(scene.backup, lock_timeout_s=1)
+    with psycopg.connect(scene.dsn) as holder:
+        holder.execute("LOCK TABLE plans IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(BackupFailed, match="55P03"):
+            scene.run()
+
+
+def test_without_recipients_there_is_no_backup(scene: Scene) -> None:
+    request = scene.request()
+    bare = replace(request.settings, backup=replace(request.settings.backup, recipients=()))
+    with pytest.raises(BackupFailed, match="no recipients"):
+        scene.run(settings=bare)
+
+
+def test_rows_written_meanwhile_are_not_in_the_backup(scene: Scene, new_database: Callable[[], str]) -> None:
+    scene.dsn = new_database()
+    seed(scene.dsn, tenants=2, messages=5)
+
+    def write(part: int, whole: int) -> None:
+        with psycopg.connect(scene.dsn, autocommit=True) as other:
+            other.execute("INSERT INTO tenants VALUES (gen_random_uuid(), 'new', 'new')")
+            other.execute("DELETE FROM scans")
+
+    manifest = scene.run(progress=write).manifest
+    assert manifest.table("public.tenants").rows == 2
+    assert manifest.table("public.scans").rows > 1
