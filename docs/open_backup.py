@@ -46,7 +46,8 @@ def main(folder: str, run: str, key_file: str, wanted: str = "") -> None:
     me = hashlib.sha256(bytes(private.public_key)).hexdigest()[:16]
     tenant = None if wanted in ("", "--schema") else wanted
     archive = next(a for a in manifest["archives"] if a["tenant"] == tenant)
-    boxes = json.loads((root / archive["key_object"]).read_bytes())["boxes"]
+    keys = json.loads((root / archive["key_object"]).read_bytes())["keys"]
+    boxes = next(entry["boxes"] for entry in keys if entry["tenant"] == tenant)
     data_key = SealedBox(private).decrypt(base64.b64decode(boxes[me]))
     tables = manifest["tables"]
     listed = json.dumps([[t["name"], t["columns"]] for t in tables], separators=(",", ":"))

@@ -2,11 +2,11 @@
 
 from pytest_tenantproof.backup.crypto import BackupKeypair, Recipient, parse_private, parse_recipient
 from pytest_tenantproof.backup.events import BackupFailed
+from pytest_tenantproof.backup.keyring import KeyRing
 from pytest_tenantproof.backup.manifest import Archive, Manifest, Segment, manifest_name
 from pytest_tenantproof.backup.run import BackupRequest, BackupResult, run_backup
 from pytest_tenantproof.backup.runs import (
     Run,
-    data_key,
     find_runs,
     load_manifest,
     newest_run,
@@ -22,6 +22,7 @@ __all__ = [
     "BackupKeypair",
     "BackupRequest",
     "BackupResult",
+    "KeyRing",
     "Manifest",
     "Recipient",
     "Run",
@@ -30,7 +31,6 @@ __all__ = [
     "Store",
     "StoreSpec",
     "Verifier",
-    "data_key",
     "find_runs",
     "key_store_spec",
     "load_manifest",

@@ -131,10 +131,9 @@ def _check(manifest: Manifest) -> None:
     for names in (
         [t.name for t in manifest.tables],
         [o.name for o in manifest.objects],
-        [a.key_object for a in manifest.archives],
     ):
         if len(set(names)) != len(names):
-            raise _bad("a table, object or key occurs twice")
+            raise _bad("a table or object occurs twice")
     if not all(o.name.startswith(f"runs/{manifest.run}/") for o in manifest.objects):
         raise _bad("an object belongs to another run")
     if not all(a.key_object.startswith(f"keys/{manifest.run}/") for a in manifest.archives):

@@ -1,21 +1,17 @@
-"""Object names. Tenant ids may be any text, so what is not plain becomes a digest."""
+"""Object names. Tenant ids may be any text, so they are no part of a name."""
 
 import hashlib
-import re
 
-__all__ = ["key_name", "open_script_name"]
+__all__ = ["OPEN_SCRIPT", "key_name"]
 
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+OPEN_SCRIPT = "open_backup.py"
+"""The stand-alone script that opens backups, stored beside them."""
 
 
 def key_name(run: str, tenant: str | None) -> str:
-    """keys/RUN/TENANT.json; "@shared" for what belongs to no tenant; "~sha256" for ids that are not plain."""
-    if tenant is None:
-        return f"keys/{run}/@shared.json"
-    plain = tenant if _PLAIN.fullmatch(tenant) else "~" + hashlib.sha256(tenant.encode()).hexdigest()
-    return f"keys/{run}/{plain}.json"
+    """Where a tenant's wrapped key is: one of 256 small objects a run, so that many tenants stay few requests.
 
-
-def open_script_name() -> str:
-    """The stand-alone script that opens backups, stored beside them."""
-    return "open_backup.py"
+    The object is the first byte of sha256(tenant id); "@shared" is what belongs to no tenant.
+    """
+    place = "@shared" if tenant is None else hashlib.sha256(tenant.encode()).hexdigest()[:2]
+    return f"keys/{run}/{place}.json"

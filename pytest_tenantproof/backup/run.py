@@ -15,6 +15,7 @@ from pytest_tenantproof.backup.crew import copy_all
 from pytest_tenantproof.backup.crypto import Recipient, data_key_id, new_data_key, parse_recipient, wrap
 from pytest_tenantproof.backup.events import failure
 from pytest_tenantproof.backup.format import Fingerprint, SegmentWriter, segment_context
+from pytest_tenantproof.backup.keyring import key_objects
 from pytest_tenantproof.backup.manifest import (
     PAYLOAD_TYPE,
     SCHEMA_TABLE,
@@ -28,7 +29,7 @@ from pytest_tenantproof.backup.manifest import (
     manifest_name,
 )
 from pytest_tenantproof.backup.manifest_json import manifest_from_json, manifest_to_json
-from pytest_tenantproof.backup.naming import key_name, open_script_name
+from pytest_tenantproof.backup.naming import OPEN_SCRIPT, key_name
 from pytest_tenantproof.backup.signing import Signer, Verifier
 from pytest_tenantproof.backup.snapshot import HeldSnapshot, hold_snapshot, limits
 from pytest_tenantproof.backup.source import (
@@ -189,11 +190,10 @@ class _Run:
         )
 
     def _aside(self, source: Source) -> None:
-        self.key_store.put_many(
-            (key_name(self.run, tenant), runs.key_object(self.run, tenant, wrap(key, self.recipients)))
-            for tenant, key in self.keys.items()
-        )
-        self.store.put(open_script_name(), open_script(), replace=True)
+        wrapped = ((tenant, wrap(key, self.recipients)) for tenant, key in self.keys.items())
+        objects = key_objects(self.run, wrapped)
+        self.key_store.put_many((name, keys.to_json()) for name, keys in objects.items())
+        self.store.put(OPEN_SCRIPT, open_script(), replace=True)
         pg_dump = find_pg_dump(int(source.server_version.split(".")[0]))
         if pg_dump is not None:
             self.schema = self._dump(pg_dump)

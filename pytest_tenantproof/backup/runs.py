@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pytest_tenantproof.backup.crypto import BackupKeypair, data_key_id, unwrap
 from pytest_tenantproof.backup.format import open_segment
 from pytest_tenantproof.backup.manifest import (
     PAYLOAD_TYPE,
@@ -29,7 +28,6 @@ __all__ = [
     "Cleaned",
     "Run",
     "clean_unfinished",
-    "data_key",
     "find_runs",
     "load_manifest",
     "manifest_digest",
@@ -113,50 +111,6 @@ def verify_objects(store: Store, manifest: Manifest) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
         for _ in pool.map(check, manifest.objects):
             pass
-
-
-def data_key(key_store: Store, manifest: Manifest, archive: Archive, pair: BackupKeypair) -> bytes:
-    """The data key of an archive. Raises BackupError (erased, or not a recipient) or FormatError."""
-    if key_store.head(archive.key_object) is None:
-        whose = "the global tables" if archive.tenant is None else f"tenant {archive.tenant}"
-        raise BackupError(
-            f"backup {manifest.run}: the key of {whose} does not exist: erased, or lost.",
-            remedy="see the erasure list; without the key nobody can read this archive.",
-        )
-    boxes = wrapped_boxes(b"".join(key_store.read(archive.key_object)), manifest.run, archive.tenant)
-    key = unwrap(boxes, pair)
-    if data_key_id(key) != archive.key_id:
-        raise FormatError(
-            f"{archive.key_object} holds another key than the manifest says.",
-            remedy="take an older version of the key object, or another backup.",
-        )
-    return key
-
-
-def wrapped_boxes(body: bytes, run: str, tenant: str | None) -> dict[str, str]:
-    """The sealed boxes of a key object, by recipient. Raises FormatError."""
-    try:
-        data = json.loads(body)
-        boxes = data["boxes"]
-        right = data["run"] == run and data["tenant"] == tenant and data["schema"] == KEY_SCHEMA
-        right = right and all(isinstance(k, str) and isinstance(v, str) for k, v in boxes.items())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        right = False
-    if not right:
-        raise FormatError(
-            "a key object is malformed or of another archive.",
-            remedy="take an older version of it, or another backup.",
-        )
-    return dict(boxes)
-
-
-KEY_SCHEMA = "tenantproof/backup-key/1"
-
-
-def key_object(run: str, tenant: str | None, boxes: dict[str, str]) -> bytes:
-    """The body of a key object."""
-    data = {"schema": KEY_SCHEMA, "run": run, "tenant": tenant, "boxes": boxes}
-    return json.dumps(data, separators=(",", ":"), sort_keys=True).encode()
 
 
 def read_plain(store: Store, manifest: Manifest, archive: Archive, segment: Segment, key: bytes) -> Iterator[bytes]:

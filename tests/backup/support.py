@@ -12,8 +12,9 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey
 
 from pytest_tenantproof.backup.crypto import BackupKeypair, new_keypair
+from pytest_tenantproof.backup.keyring import KeyRing
 from pytest_tenantproof.backup.run import BackupRequest, BackupResult, run_backup
-from pytest_tenantproof.backup.runs import data_key, load_manifest, read_plain
+from pytest_tenantproof.backup.runs import load_manifest, read_plain
 from pytest_tenantproof.backup.store import Store, StoreSpec
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.config.backup import BackupSettings
@@ -132,9 +133,9 @@ def local(path: Path) -> StoreSpec:
 def contents(store: Store, scene: Scene, run: str) -> dict[tuple[str | None, str], bytes]:
     """Everything in a backup, decrypted: (tenant, table) -> COPY text."""
     manifest = load_manifest(store, run, scene.key)
-    found = {}
+    ring, found = KeyRing(store, manifest, scene.reader), {}
     for archive in manifest.archives:
-        key = data_key(store, manifest, archive, scene.reader)
+        key = ring.key(archive)
         for segment in archive.segments:
             plain = b"".join(read_plain(store, manifest, archive, segment, key))
             found[archive.tenant, segment.table] = plain
