@@ -1,1 +1,1 @@
-"""."""
+"""Statement, DSSE, timestamp, run log, verify: no psycopg, no pytest."""

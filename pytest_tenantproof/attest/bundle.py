@@ -1,0 +1,117 @@
+"""Writes a bundle whole or not at all: to a temporary name, synced, then renamed."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pytest_tenantproof.attest import dsse, keys
+from pytest_tenantproof.attest.record import to_bytes
+from pytest_tenantproof.attest.sign import Signer
+from pytest_tenantproof.attest.statement import statement
+from pytest_tenantproof.errors import EvidenceError
+
+__all__ = ["BUNDLE_NAME", "STATEMENT_FILE", "bundles", "new_run_id", "previous_of", "write_bundle"]
+
+BUNDLE_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+STATEMENT_FILE = "statement.intoto.jsonl"
+PUBLIC_KEY_FILE = "signing-key.pub"
+
+
+def new_run_id(now: datetime) -> str:
+    """<UTC yyyymmddThhmmssZ>-<8 hex>"""
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+def bundles(folder: Path) -> tuple[Path, ...]:
+    """The complete bundles of one target, oldest first."""
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(path for path in folder.iterdir() if BUNDLE_NAME.fullmatch(path.name) and path.is_dir()))
+
+
+def previous_of(folder: Path) -> dict[str, str] | None:
+    """Run id and sha256 of the newest bundle's report, or None for the first one. Raises EvidenceError."""
+    found = bundles(folder)
+    if not found:
+        return None
+    try:
+        data = (found[-1] / "report.json").read_bytes()
+    except OSError as error:
+        raise EvidenceError(
+            f"the newest bundle {found[-1]} has no readable report: {error.strerror}.",
+            remedy="restore it; evidence is chained, so none may be removed.",
+        ) from error
+    return {"run_id": found[-1].name, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two runs of one target must not both follow the same predecessor."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def write_bundle(
+    root: Path,
+    target: str,
+    signer: Signer,
+    report_after: Callable[[dict[str, str] | None], Mapping[str, Any]],
+    render: Mapping[str, Callable[[Mapping[str, Any]], bytes]],
+    extra: Mapping[str, bytes] | None = None,
+) -> Path:
+    """Writes `root/target/<run id>/` and returns its path.
+
+    `report_after` gives the report once the previous run is known; `render` maps file names to renderers of
+    it. Raises EvidenceError; then no bundle is left behind.
+    """
+    folder = root / target
+    try:
+        with _alone(folder):
+            report = report_after(previous_of(folder))
+            files = {"report.json": to_bytes(report)}
+            files |= {name: make(report) for name, make in render.items()} | dict(extra or {})
+            if signer.ephemeral:
+                files[PUBLIC_KEY_FILE] = keys.public_pem(signer.public).encode()
+            files[STATEMENT_FILE] = dsse.envelope(statement(report, files), signer)
+            return _place(folder, str(report["run_id"]), files)
+    except OSError as error:
+        raise EvidenceError(
+            f"the bundle could not be written below {folder}: {error.strerror or error}.",
+            remedy="check free space and permissions of --evidence-dir.",
+        ) from error
+
+
+def _place(folder: Path, run_id: str, files: Mapping[str, bytes]) -> Path:
+    part = folder / f".part-{run_id}"
+    part.mkdir()
+    try:
+        for name, data in files.items():
+            with (part / name).open("xb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+        final = folder / run_id
+        part.rename(final)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    _sync(folder)
+    return final
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,99 @@
+"""report.json: the detailed record of a run, from frozen parts to canonical bytes (docs/report.schema.json)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from pytest_tenantproof.errors import EvidenceError
+from pytest_tenantproof.model import Control, Result, Scope, Verdict
+
+__all__ = ["SCHEMA", "Run", "check_schema", "record", "to_bytes"]
+
+SCHEMA = "tenantproof/report/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything a report says. Times are UTC, RFC 3339. `target` and `tool` are as in the schema."""
+
+    run_id: str
+    started: str
+    finished: str
+    verdict: Verdict
+    target: Mapping[str, Any]
+    tool: Mapping[str, Any]
+    scope: Scope
+    results: tuple[tuple[Control, Result], ...]
+    previous: Mapping[str, str] | None
+    digests: Mapping[str, str] = field(default_factory=dict)
+    clocks: Mapping[str, str] = field(default_factory=dict)
+    ephemeral_key: bool = False
+
+
+def record(run: Run) -> dict[str, Any]:
+    """The report as plain data."""
+    return {
+        "schema": SCHEMA,
+        "run_id": run.run_id,
+        "started": run.started,
+        "finished": run.finished,
+        "verdict": str(run.verdict),
+        "target": dict(run.target),
+        "tool": dict(run.tool),
+        "scope": {
+            "selected": run.scope.selected,
+            "of": run.scope.of,
+            "expression": run.scope.expression,
+            "narrowed": run.scope.narrowed,
+        },
+        "previous": dict(run.previous) if run.previous else None,
+        "digests": dict(run.digests),
+        "clocks": dict(run.clocks),
+        "signing": {"ephemeral": run.ephemeral_key},
+        "controls": [_control(declared, result) for declared, result in run.results],
+    }
+
+
+def _control(declared: Control, result: Result) -> dict[str, Any]:
+    waiver = asdict(result.waiver) | {"expires": result.waiver.expires.isoformat()} if result.waiver else None
+    return {
+        "id": declared.id,
+        "title": declared.title,
+        "severity": str(declared.severity),
+        "requirement": declared.requirement,
+        "maps": {name: list(clauses) for name, clauses in (declared.maps or {}).items()},
+        "doc": declared.doc,
+        "outcome": str(result.outcome),
+        "reason": result.reason,
+        "waiver": waiver,
+        "duration_s": result.duration_s,
+        "falsified": asdict(result.falsified) if result.falsified else None,
+        "findings": [asdict(finding) for finding in result.findings],
+    }
+
+
+@cache
+def _validator() -> jsonschema.protocols.Validator:
+    shipped = resources.files("pytest_tenantproof").joinpath("_schemas", "report.schema.json")
+    checkout = Path(__file__).parents[2] / "docs" / "report.schema.json"
+    text = shipped.read_text("utf-8") if shipped.is_file() else checkout.read_text("utf-8")
+    return jsonschema.Draft202012Validator(json.loads(text))
+
+
+def check_schema(report: Any) -> str:
+    """ "" when the report is as the schema says, else where and how it is not."""
+    error = jsonschema.exceptions.best_match(_validator().iter_errors(report))
+    return "" if error is None else f"{error.json_path}: {error.message[:200]}"
+
+
+def to_bytes(report: Mapping[str, Any]) -> bytes:
+    """The bytes that are stored and signed. Raises EvidenceError when they would not match the schema."""
+    if problem := check_schema(report):
+        raise EvidenceError(f"the report is not as its schema says: {problem}.", remedy="report this as a defect.")
+    return json.dumps(report, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"

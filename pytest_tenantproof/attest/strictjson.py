@@ -1,0 +1,63 @@
+"""JSON from strangers: bounded, no duplicate keys, no NaN. Everything that is verified is loaded by this."""
+
+import json
+from typing import Any, NoReturn
+
+from pytest_tenantproof.errors import VerificationError
+
+__all__ = ["LARGEST", "canonical", "load"]
+
+LARGEST = 64 * 1024 * 1024
+_DEEPEST = 64
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise VerificationError("json-duplicate-key", f"the key {key!r} occurs twice in one object.")
+        found[key] = value
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise VerificationError("json-malformed", f"{name} is not JSON.")
+
+
+def _too_deep(data: bytes) -> bool:
+    depth = deepest = 0
+    in_string = escaped = False
+    for byte in data:
+        if in_string:
+            in_string = escaped or byte != 0x22
+            escaped = not escaped and byte == 0x5C
+        elif byte == 0x22:
+            in_string = True
+        elif byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+            if deepest > _DEEPEST:
+                return True
+        elif byte in b"]}":
+            depth -= 1
+    return False
+
+
+def load(data: bytes, what: str) -> dict[str, Any]:
+    """The JSON object in `data`. Raises VerificationError: json-too-large, json-malformed, json-duplicate-key."""
+    if len(data) > LARGEST:
+        raise VerificationError("json-too-large", f"{what} is larger than {LARGEST} bytes.")
+    if _too_deep(data):
+        raise VerificationError("json-malformed", f"{what} is nested deeper than {_DEEPEST} levels.")
+    try:
+        found = json.loads(data.decode("utf-8"), object_pairs_hook=_pairs, parse_constant=_constant)
+    except (ValueError, RecursionError) as error:
+        raise VerificationError("json-malformed", f"{what} is not JSON: {error}.") from None
+    if not isinstance(found, dict):
+        raise VerificationError("json-malformed", f"{what} is not a JSON object.")
+    return found
+
+
+def canonical(value: Any) -> bytes:
+    """Sorted keys, no white space, ASCII: one spelling for each value, so that it can be compared byte by byte."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")

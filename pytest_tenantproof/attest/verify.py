@@ -1,0 +1,145 @@
+"""Verifies bundles offline, with a public key and nothing else. Reason codes are stable:
+
+json-too-large json-malformed json-duplicate-key envelope-malformed payload-type key-unknown
+signature-invalid statement-malformed subject-missing subject-unexpected subject-mismatch subject-name
+schema-mismatch report-inconsistent chain-broken chain-missing not-a-bundle
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_tenantproof.attest import dsse, keys, sign, statement
+from pytest_tenantproof.attest.bundle import BUNDLE_NAME, PUBLIC_KEY_FILE, STATEMENT_FILE, bundles
+from pytest_tenantproof.attest.record import check_schema
+from pytest_tenantproof.attest.strictjson import LARGEST, load
+from pytest_tenantproof.errors import VerificationError
+
+__all__ = ["Verified", "verify_bundle", "verify_chain"]
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_OUTSIDE = "tenantproof:"
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a verified bundle says. `ephemeral`: signed by a key that came with it, so only its integrity is shown."""
+
+    path: Path
+    run_id: str
+    target: str
+    verdict: str
+    key_id: str
+    ephemeral: bool
+    report: Mapping[str, Any]
+    report_sha256: str
+
+
+def verify_bundle(path: Path, trusted: Sequence[bytes], *, allow_ephemeral: bool = False) -> Verified:
+    """Checks signature, subjects, schema and name of one bundle. Raises VerificationError with a reason code.
+
+    `trusted` are raw public keys. With `allow_ephemeral`, a bundle that carries its own key is accepted.
+    """
+    files = _files(path)
+    if STATEMENT_FILE not in files:
+        raise VerificationError("not-a-bundle", f"{path} has no {STATEMENT_FILE}.", remedy="name a bundle's folder.")
+    known = {sign.key_id(key): key for key in trusted}
+    own = _own_key(files) if allow_ephemeral else {}
+    opened = dsse.open_envelope(files[STATEMENT_FILE], own | known)
+    _check_subjects(load(opened.payload, "the statement"), files)
+    report = load(files["report.json"], "report.json")
+    _check_report(report, path, opened.payload, files)
+    digest = hashlib.sha256(files["report.json"]).hexdigest()
+    return Verified(
+        path,
+        report["run_id"],
+        report["target"]["name"],
+        report["verdict"],
+        opened.key_id,
+        opened.key_id not in known,
+        report,
+        digest,
+    )
+
+
+def _files(path: Path) -> dict[str, bytes]:
+    if not path.is_dir() or path.is_symlink():
+        raise VerificationError("not-a-bundle", f"{path} is not a folder.", remedy="name a bundle's folder.")
+    found = {}
+    for entry in path.iterdir():
+        if entry.is_symlink() or not entry.is_file():
+            raise VerificationError("subject-unexpected", f"{entry.name!r} is not a plain file.")
+        if entry.stat().st_size > LARGEST:
+            raise VerificationError("json-too-large", f"{entry.name!r} is larger than {LARGEST} bytes.")
+        found[entry.name] = entry.read_bytes()
+    return found
+
+
+def _own_key(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    if PUBLIC_KEY_FILE not in files:
+        return {}
+    public = keys.load_public(files[PUBLIC_KEY_FILE].decode("ascii", "replace"), PUBLIC_KEY_FILE)
+    return {sign.key_id(public): public}
+
+
+def _check_subjects(parsed: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    if parsed.get("_type") != statement.STATEMENT or parsed.get("predicateType") != statement.PREDICATE:
+        raise VerificationError("statement-malformed", "this is no test-result statement.")
+    named: dict[str, str] = {}
+    for subject in parsed.get("subject") or ():
+        name, digest = str(subject.get("name")), str(subject.get("digest", {}).get("sha256"))
+        if name in named:
+            raise VerificationError("statement-malformed", f"subject {name!r} occurs twice.")
+        if not name.startswith(_OUTSIDE) and not _FILE_NAME.fullmatch(name):
+            raise VerificationError("subject-name", f"subject {name!r} is not a plain file name.")
+        named[name] = digest
+    expected = {name: digest for name, digest in named.items() if not name.startswith(_OUTSIDE)}
+    signed = set(files) - {name for name in files if name in (STATEMENT_FILE, "statement.tsr")}
+    for name in sorted(set(expected) - signed):
+        raise VerificationError("subject-missing", f"{name!r} is signed but not in the bundle.")
+    for name in sorted(signed - set(expected)):
+        raise VerificationError("subject-unexpected", f"{name!r} is in the bundle but not signed.")
+    for name, digest in expected.items():
+        if hashlib.sha256(files[name]).hexdigest() != digest:
+            raise VerificationError("subject-mismatch", f"{name!r} was changed after signing.")
+    if "report.json" not in expected:
+        raise VerificationError("subject-missing", "report.json is not among the subjects.")
+
+
+def _check_report(report: dict[str, Any], path: Path, payload: bytes, files: Mapping[str, bytes]) -> None:
+    if problem := check_schema(report):
+        raise VerificationError("schema-mismatch", f"report.json is not as its schema says: {problem}.")
+    if BUNDLE_NAME.fullmatch(path.resolve().name) and report["run_id"] != path.resolve().name:
+        raise VerificationError("report-inconsistent", "the folder's name is not the run id of its report.")
+    rest = {name: data for name, data in files.items() if not name.startswith("statement.")}
+    if statement.statement(report, rest) != payload:
+        raise VerificationError("report-inconsistent", "the statement does not follow from the report.")
+
+
+def verify_chain(folder: Path, trusted: Sequence[bytes], *, allow_ephemeral: bool = False) -> tuple[Verified, ...]:
+    """Verifies every bundle of a target, and that each names the one before it. Raises VerificationError."""
+    found = bundles(folder)
+    if not found:
+        raise VerificationError("chain-missing", f"{folder} holds no bundle.", remedy="name a target's folder.")
+    verified = tuple(verify_bundle(path, trusted, allow_ephemeral=allow_ephemeral) for path in found)
+    by_digest = {v.report_sha256: v for v in verified}
+    followed: set[str] = set()
+    for bundle in verified:
+        previous = bundle.report["previous"]
+        if previous is None:
+            continue
+        before = by_digest.get(previous["sha256"])
+        if before is None or before.run_id != previous["run_id"]:
+            raise VerificationError(
+                "chain-broken", f"{bundle.run_id} follows {previous['run_id']}, which is missing or was changed."
+            )
+        if previous["sha256"] in followed:
+            raise VerificationError("chain-broken", f"two runs follow {previous['run_id']}: the history forks.")
+        followed.add(previous["sha256"])
+    starts = [v.run_id for v in verified if v.report["previous"] is None]
+    if len(starts) != 1:
+        raise VerificationError("chain-broken", f"{len(starts)} runs claim to be the first: {', '.join(starts[:3])}.")
+    return verified
