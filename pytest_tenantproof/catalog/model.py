@@ -227,6 +227,8 @@ class Function:
     grants: Grants = ()
     extension: str = ""
     argument_names: tuple[str, ...] = ()
+    definition: str = ""
+    """pg_get_functiondef() of what is no extension's and no aggregate."""
 
     def setting(self, name: str) -> str | None:
         """The value pinned by SET, or None where it is not."""

@@ -390,6 +390,7 @@ def _function(row: Row) -> Function:
         grants=parse_acl(row[15]),
         extension=row[16],
         argument_names=tuple(row[17]),
+        definition=row[18],
     )
 
 

@@ -1,1 +1,1 @@
-"""."""
+"""Hooks (thin), collection, fixtures, xdist."""

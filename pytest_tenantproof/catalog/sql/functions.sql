@@ -6,7 +6,9 @@ SELECT p.oid, format('%I.%I', n.nspname, p.proname), n.nspname::text,
        coalesce(CASE WHEN p.prosqlbody IS NOT NULL THEN pg_get_function_sqlbody(p.oid) END,
                 CASE WHEN l.lanname IN ('c', 'internal') THEN p.probin || ':' || p.prosrc ELSE p.prosrc END, ''),
        p.procost, coalesce(p.proacl, acldefault('f', p.proowner))::text[], coalesce(x.extname::text, ''),
-       coalesce(p.proargnames[1:p.pronargs], '{}')
+       coalesce(p.proargnames[1:p.pronargs], '{}'),
+       CASE WHEN p.prokind IN ('f', 'p') AND x.extname IS NULL AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+            THEN pg_get_functiondef(p.oid) ELSE '' END
 FROM pg_proc p
 JOIN pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_language l ON l.oid = p.prolang

@@ -1,0 +1,138 @@
+"""From results to a signed bundle, and what the terminal says of it."""
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest_tenantproof
+from pytest_tenantproof import controls
+from pytest_tenantproof.attest import bundle, keys
+from pytest_tenantproof.attest.record import Run, record
+from pytest_tenantproof.attest.sign import Signer, new_seed
+from pytest_tenantproof.catalog import digest
+from pytest_tenantproof.config import Settings
+from pytest_tenantproof.errors import SigningKeyError
+from pytest_tenantproof.model import Control, Outcome, Result, Scope, Verdict, verdict_of
+from pytest_tenantproof.report import checklist, render_html, render_junit
+from pytest_tenantproof.report.shape import headline
+
+if TYPE_CHECKING:
+    from pytest_tenantproof.plugin.session import EvidencePlugin
+
+__all__ = ["Written", "show", "signer_for", "write"]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A bundle on disk, what it says, and the exit status that goes with it."""
+
+    path: Path
+    report: Mapping[str, Any]
+    exit_status: int
+    ephemeral: bool
+
+
+def signer_for(settings: Settings, target: str) -> Signer:
+    """The environment's key, or an ephemeral one where the target allows it. Raises SigningKeyError."""
+    signer = keys.load_signer()
+    if signer is not None:
+        return signer
+    wanted = settings.target(target)
+    if wanted.class_ == "live" or wanted.signing == "required":
+        raise SigningKeyError(
+            f"target {target!r} needs a signing key, and the environment names none.",
+            remedy=f"run `tenantproof keys new` and set {keys.KEY_FILE_VARIABLE} to the .key file.",
+        )
+    return Signer(new_seed(), ephemeral=True)
+
+
+def write(run: "EvidencePlugin") -> Written:
+    """Reconciles the results with the catalogue, and writes and signs the bundle. Raises EvidenceError."""
+    scope, declared = run.scope()
+    results = tuple((control, _result(control, run.results)) for control in declared)
+    verdict, status = verdict_of(tuple(result for _, result in results), scope)
+    finished = datetime.now(UTC)
+    run_id = bundle.new_run_id(run.started)
+    made: dict[str, Any] = {}
+
+    def report_after(previous: dict[str, str] | None) -> Mapping[str, Any]:
+        made.update(record(_run(run, run_id, finished, verdict, scope, results, previous)))
+        return made
+
+    root = Path(run.config.invocation_params.dir, run.config.getoption("--evidence-dir"))
+    render = {"report.html": render_html, "junit.xml": render_junit}
+    path = bundle.write_bundle(root, run.target, run.signing_key, report_after, render)
+    return Written(path, made, status, run.signing_key.ephemeral)
+
+
+def _result(control: Control, results: Mapping[str, Result]) -> Result:
+    """A control that is in scope and has no result did not run, whatever the reason."""
+    return results.get(control.id) or Result(control.id, Outcome.NOT_RUN, "selected, but it has no result")
+
+
+def _run(
+    run: "EvidencePlugin",
+    run_id: str,
+    finished: datetime,
+    verdict: Verdict,
+    scope: Scope,
+    results: tuple[tuple[Control, Result], ...],
+    previous: dict[str, str] | None,
+) -> Run:
+    info, catalog = run.prepared()
+    target = {key.rstrip("_"): value for key, value in asdict(info).items() if key != "server_time"}
+    controls_digest = controls.catalogue_digest(run.catalogue)
+    return Run(
+        run_id=run_id,
+        started=_utc(run.started),
+        finished=_utc(finished),
+        verdict=verdict,
+        target=target,
+        tool={
+            "version": pytest_tenantproof.__version__,
+            "controls_sha256": controls_digest,
+            "git_commit": _commit(run.settings.root),
+        },
+        scope=scope,
+        results=results,
+        previous=previous,
+        digests={"catalog": digest(catalog.snapshot), "controls": controls_digest, "config": run.settings.digest},
+        clocks={"local": _utc(run.started), "database": info.server_time},
+        ephemeral_key=run.signing_key.ephemeral,
+    )
+
+
+def _utc(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _commit(folder: Path) -> str:
+    """The commit of the product's repository, or "" outside one."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    done = subprocess.run(
+        [git, "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10
+    )
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def show(written: Written, terminal: Any) -> None:
+    """The checklist, then where the report is, the verdict and how to verify."""
+    terminal.section("tenant isolation and recovery")
+    for line in checklist(written.report, color=terminal.hasmarkup):
+        terminal.write_line(line)
+    terminal.section("evidence")
+    path = written.path
+    try:
+        path = path.relative_to(Path.cwd())
+    except ValueError:
+        path = written.path
+    option = " --allow-ephemeral" if written.ephemeral else " --key YOUR.pub"
+    terminal.write_line(f"report:  {path / 'report.html'}")
+    terminal.write_line(f"verdict: {headline(written.report)}")
+    terminal.write_line(f"verify:  tenantproof verify{option} {path}")

@@ -1,0 +1,49 @@
+"""What controls may ask for."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from pytest_tenantproof.catalog import Catalog
+from pytest_tenantproof.control import Findings
+from pytest_tenantproof.plugin.session import EvidencePlugin
+from pytest_tenantproof.target import TargetInfo, open_session, rolled_back
+
+__all__ = ["catalog", "database", "evidence_run", "findings", "target"]
+
+
+@pytest.fixture(scope="session")
+def evidence_run(request: pytest.FixtureRequest) -> EvidencePlugin:
+    """The run itself; for the fixtures below."""
+    plugin = request.config.pluginmanager.get_plugin("tenantproof-session")
+    if not isinstance(plugin, EvidencePlugin):
+        raise pytest.UsageError("controls run with --evidence=TARGET only")
+    return plugin
+
+
+@pytest.fixture(scope="session")
+def catalog(evidence_run: EvidencePlugin) -> Catalog:
+    """The target's catalog, read once for all workers."""
+    return evidence_run.prepared()[1]
+
+
+@pytest.fixture(scope="session")
+def target(evidence_run: EvidencePlugin) -> TargetInfo:
+    """What the target is."""
+    return evidence_run.prepared()[0]
+
+
+@pytest.fixture
+def findings() -> Findings:
+    """Where a control reports what is wrong."""
+    return Findings()
+
+
+@pytest.fixture
+def database(evidence_run: EvidencePlugin, target: TargetInfo) -> Iterator[psycopg.Connection[Any]]:
+    """A session of the target's class, in a transaction that is rolled back."""
+    connection, _ = open_session(evidence_run.dsn, target.name, target.class_)
+    with connection, rolled_back(connection):
+        yield connection

@@ -1,0 +1,67 @@
+"""Gives the built-in targets something to prove: a private server with the product's migrations and demo data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from pytest_tenantproof.config import Settings
+from pytest_tenantproof.demo import load_demo
+from pytest_tenantproof.errors import TargetUnreachable
+from pytest_tenantproof.migrate import apply, migrations_folder
+from pytest_tenantproof.target import embedded
+
+__all__ = ["Provisioned", "provision"]
+
+_IMAGE = "postgres:18-alpine"
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    dsn: str
+    stop: Callable[[], None]
+
+
+def provision(target: str, settings: Settings, say: Callable[[str], None]) -> Provisioned:
+    """Where the target is: a fresh server for `embedded` and `container`, else its DSN from the environment.
+
+    Raises TargetUnreachable, MigrationError or ConfigError.
+    """
+    if target == "embedded":
+        say("starting an embedded Postgres")
+        server = embedded.start()
+        return _filled(Provisioned(server.dsn(), server.stop), settings, say)
+    if target == "container":
+        say(f"starting a container of {_IMAGE}")
+        return _filled(_container(), settings, say)
+    return Provisioned(settings.dsn(target), lambda: None)
+
+
+def _filled(where: Provisioned, settings: Settings, say: Callable[[str], None]) -> Provisioned:
+    try:
+        folder = settings.root / settings.migrations
+        chosen = folder if folder.is_dir() else migrations_folder()
+        say(f"applying {chosen.name}/ and loading demo data")
+        apply(where.dsn, chosen)
+        load_demo(where.dsn)
+        with psycopg.connect(where.dsn, autocommit=True) as connection:
+            connection.execute("ANALYZE")
+    except BaseException:
+        where.stop()
+        raise
+    return where
+
+
+def _container() -> Provisioned:
+    from testcontainers.community.postgres import PostgresContainer
+
+    box: Any = PostgresContainer(_IMAGE, driver=None)
+    try:
+        box.start()
+    except Exception as error:
+        raise TargetUnreachable(
+            f"no container could be started: {type(error).__name__}: {next(iter(str(error).splitlines()), '')}.",
+            remedy="start Docker (check `docker info`), or use --evidence=embedded, which needs none.",
+        ) from error
+    return Provisioned(box.get_connection_url(), box.stop)

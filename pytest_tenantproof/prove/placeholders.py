@@ -1,0 +1,187 @@
+"""Fills a fault's placeholders from the target's own catalog, so that every schema can be broken alike."""
+
+from collections.abc import Iterator
+
+from pytest_tenantproof.catalog import Catalog, Kind, Link
+from pytest_tenantproof.catalog.model import Column, Table
+from pytest_tenantproof.catalog.names import singular
+from pytest_tenantproof.catalog.plpgsql import freezes
+
+__all__ = ["fill", "placeholders"]
+
+_TEXT = ("text", "character varying", "character")
+
+
+def fill(sql: str, values: dict[str, str]) -> str | None:
+    """The SQL with its placeholders filled; None where this catalog has nothing of the kind."""
+    try:
+        return sql.format_map(values)
+    except KeyError:
+        return None
+
+
+def placeholders(catalog: Catalog, database: str) -> dict[str, str]:
+    """What each placeholder stands for here. A name that is missing has no counterpart in this schema."""
+    return dict(pair for part in (_roles, _tables, _links, _special) for pair in part(catalog) if pair[1]) | {
+        "database": database
+    }
+
+
+def _roles(catalog: Catalog) -> Iterator[tuple[str, str]]:
+    anonymous = [r for r in catalog.client_roles if r in catalog.settings.anonymous_roles]
+    known = [r for r in catalog.client_roles if r not in catalog.settings.anonymous_roles]
+    gateways = [r.name for r in catalog.gateway_roles if not catalog.is_admin(r.name)]
+    services = [r for r in catalog.settings.service_roles if r in catalog.graph.roles]
+    scoped = [r for r in catalog.settings.scoped_roles if r in catalog.graph.roles]
+    for name, found in (
+        ("client_role", known),
+        ("anon_role", anonymous),
+        ("gateway_role", gateways),
+        ("service_role", services),
+        ("scoped_role", scoped),
+    ):
+        yield name, found[0] if found else ""
+
+
+def _sample(catalog: Catalog) -> Table:
+    """A tenant table that clients use and that has guards; the first one otherwise."""
+    plain = [t for t in catalog.tenant_tables if t.kind == "table" and not t.parents and catalog.kind(t) is Kind.TENANT]
+
+    def rank(table: Table) -> tuple[int, str]:
+        used = any(catalog.privileges(table, role) for role in catalog.client_roles)
+        return -sum((used, bool(table.triggers), bool(catalog.links_of(table)), bool(_text(table)))), table.name
+
+    return min(plain or catalog.tenant_tables, key=rank)
+
+
+def _text(table: Table) -> Column | None:
+    keyed = {name for c in table.constraints if c.kind == "foreign" for name in c.columns}
+    return next((c for c in table.columns if c.type.startswith(_TEXT) and c.name not in keyed), None)
+
+
+def _tables(catalog: Catalog) -> Iterator[tuple[str, str]]:
+    table = _sample(catalog)
+    column = catalog.tenant_column(table)
+    text = _text(table)
+    yield "tenant_table", table.name
+    yield "schema", table.schema
+    yield "owner", table.owner
+    yield "registry", catalog.settings.tenant_table
+    yield "tenant_column", column.name if column else ""
+    yield "tenant_type", column.type if column else ""
+    yield "text_column", text.name if text else ""
+    yield "trusted", next(iter(catalog.settings.trusted_tenant_expressions), "")
+    referenced = {link.target.name for link in catalog.links}
+    leaves = [t.name for t in catalog.tenant_tables if t.kind == "table" and t.name not in referenced and not t.parents]
+    yield "leaf_table", leaves[0] if leaves else ""
+    for kind, name in (
+        (Kind.MEMBERSHIP, "membership_table"),
+        (Kind.AUDIT, "audit_table"),
+        (Kind.GLOBAL, "global_table"),
+    ):
+        yield name, next((t.name for t in catalog.of_kind(kind)), "")
+    for trigger in table.triggers:
+        function = catalog.functions.get(trigger.function)
+        if column and function and freezes(function, column.name):
+            yield "drop_freeze_trigger", f"DROP TRIGGER {trigger.name} ON {table.name}"
+            yield "disable_freeze_trigger", f"ALTER TABLE {table.name} DISABLE TRIGGER {trigger.name}"
+    for policy in table.policies:
+        if policy.permissive:
+            yield "policy", policy.name
+
+
+def _links(catalog: Catalog) -> Iterator[tuple[str, str]]:
+    link = _link(catalog)
+    if link is None:
+        return
+    key = link.constraint
+    own = catalog.tenant_column(link.table)
+    pairs = [(a, b) for a, b in zip(key.columns, key.target_columns, strict=True) if own is None or a != own.name]
+    yield "child", link.table.name
+    yield "link", key.name
+    yield "link_columns", ", ".join(key.columns)
+    yield "link_target", link.target.name
+    yield "link_target_columns", ", ".join(key.target_columns)
+    yield "link_column", pairs[-1][0] if pairs else ""
+    yield "link_target_key", pairs[-1][1] if pairs else ""
+    yield "target_singular", singular(link.target.name.rpartition(".")[2].strip('"'))
+
+
+def _link(catalog: Catalog) -> Link | None:
+    """A composite key between two plain tables whose target's id is unique by itself."""
+
+    def usable(link: Link) -> bool:
+        last = link.constraint.target_columns[-1]
+        unique = any(i.unique and i.columns == (last,) for i in link.target.indexes)
+        plain = link.table.kind == link.target.kind == "table" and not link.table.parents
+        return plain and unique and len(link.constraint.columns) > 1 and link.table != link.target
+
+    found = [link for link in catalog.links if usable(link)]
+    return min(found, key=lambda link: (-len(link.constraint.columns), link.table.name), default=None)
+
+
+def _special(catalog: Catalog) -> Iterator[tuple[str, str]]:
+    """Whole statements for faults that depend on what a schema has."""
+    registry = catalog.registry
+    for index in registry.indexes if registry else ():
+        if index.unique and not index.primary and index.constraint and registry:
+            yield "drop_registry_lookup", f"ALTER TABLE {registry.name} DROP CONSTRAINT {index.constraint}"
+    for table in catalog.of_kind(Kind.MEMBERSHIP):
+        for key in table.constraints:
+            if key.kind == "foreign" and key.target in catalog.settings.user_tables:
+                yield "drop_membership_key", f"ALTER TABLE {table.name} DROP CONSTRAINT {key.name}"
+    for reference in catalog.settings.references:
+        held = catalog.tables.get(reference.column.rpartition(".")[0])
+        for trigger in held.triggers if held else ():
+            yield "drop_reference_trigger", f"DROP TRIGGER {trigger.name} ON {held.name if held else ''}"
+    yield from _statements(catalog)
+
+
+def _statements(catalog: Catalog) -> Iterator[tuple[str, str]]:
+    table, client = _sample(catalog), next(iter(dict(_roles(catalog)).values()), "")
+    column = catalog.tenant_column(table)
+    shared = next((t.name for t in catalog.of_kind(Kind.GLOBAL) if t.kind == "table"), "")
+    if shared and client:
+        yield (
+            "open_global_table",
+            f"ALTER TABLE {shared} DISABLE ROW LEVEL SECURITY; GRANT UPDATE ON {shared} TO {client}",
+        )
+    if column:
+        yield (
+            "add_rewriting_trigger",
+            f"CREATE FUNCTION {table.schema}.rewrite() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS"
+            f" $$ BEGIN new.{column.name} := gen_random_uuid(); RETURN new; END $$;"
+            f"REVOKE EXECUTE ON FUNCTION {table.schema}.rewrite() FROM PUBLIC;"
+            f"CREATE TRIGGER zz_rewrite BEFORE INSERT ON {table.name}"
+            f" FOR EACH ROW EXECUTE FUNCTION {table.schema}.rewrite()",
+        )
+    alter = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {}', current_database()); END $$"
+    yield "lo_compat", alter.format("lo_compat_privileges = on")
+    yield "replica_role", alter.format("session_replication_role = replica")
+    anonymous = [r for r in catalog.client_roles if r in catalog.settings.anonymous_roles]
+    if anonymous:
+        directive = '@graphql({"totalCount": {"enabled": true}})'
+        yield (
+            "graphql_total_count",
+            f"COMMENT ON TABLE {table.name} IS '{directive}'; GRANT SELECT ON {table.name} TO {anonymous[0]}",
+        )
+    yield from _ancestors(catalog)
+
+
+def _ancestors(catalog: Catalog) -> Iterator[tuple[str, str]]:
+    """A link that carries a shared ancestor, replaced by one that does not."""
+    for link in catalog.links:
+        own = catalog.tenant_column(link.table)
+        if own is None or len(link.constraint.columns) < 3 or link.table.parents:
+            continue
+        pairs = dict(zip(link.constraint.columns, link.constraint.target_columns, strict=True))
+        last = link.constraint.columns[-1]
+        name, kept = link.constraint.name, (own.name, last)
+        unique = any(i.unique and set(i.columns) == {pairs[k] for k in kept} for i in link.target.indexes)
+        if unique:
+            yield (
+                "drop_shared_ancestor",
+                f"ALTER TABLE {link.table.name} DROP CONSTRAINT {name}; ALTER TABLE {link.table.name} ADD CONSTRAINT"
+                f" {name} FOREIGN KEY ({', '.join(kept)}) REFERENCES {link.target.name}"
+                f" ({', '.join(pairs[k] for k in kept)})",
+            )
