@@ -1,35 +1,39 @@
 """Real servers for the tests: one embedded Postgres 18 a worker, and the other majors on demand."""
 
-import itertools
 from collections.abc import Callable, Iterator
 
-import psycopg
 import pytest
-from psycopg import sql
 
-from pytest_tenantproof.target import embedded
-
-_count = itertools.count(1)
+from pytest_tenantproof.demo import load_demo
+from pytest_tenantproof.migrate import apply, migrations_folder
+from pytest_tenantproof.target import EmbeddedPostgres, find_bin, start
+from tests.support import create_database, load_faults_base
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[embedded.EmbeddedPostgres]:
+def postgres() -> Iterator[EmbeddedPostgres]:
     """One server for this worker; the major that the product ships for."""
-    with embedded.start(embedded.find_bin(18)) as server:
+    with start(find_bin(18)) as server:
         yield server
 
 
-def create_database(server: embedded.EmbeddedPostgres, template: str = "template1") -> str:
-    """Creates an empty database (a copy of `template`) and returns its DSN."""
-    name = f"t{next(_count)}"
-    with psycopg.connect(server.dsn(), autocommit=True) as admin:
-        admin.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-        )
-    return server.dsn(name)
-
-
 @pytest.fixture
-def new_database(postgres: embedded.EmbeddedPostgres) -> Callable[[], str]:
+def new_database(postgres: EmbeddedPostgres) -> Callable[[], str]:
     """Makes a fresh database on the worker's server and returns its DSN. Roles are shared in the cluster."""
     return lambda: create_database(postgres)
+
+
+@pytest.fixture(scope="session")
+def reference_database() -> Iterator[str]:
+    """The reference schema with demo data, on a server of its own. Change it inside a rollback only."""
+    with start(find_bin(18)) as server:
+        apply(server.dsn(), migrations_folder())
+        load_demo(server.dsn())
+        yield server.dsn()
+
+
+@pytest.fixture(scope="session")
+def faults_database() -> Iterator[str]:
+    """The fault benchmark's hardened schema, on a server of its own. Change it inside a rollback only."""
+    with start(find_bin(18)) as server:
+        yield load_faults_base(server)

@@ -36,8 +36,11 @@ def body_of(function: Function) -> Body | None:
     """The body of a PL/pgSQL function; None for another language or what cannot be parsed."""
     if function.language != "plpgsql":
         return None
-    returns = function.returns if function.returns in ("trigger", "event_trigger") else "void"
-    return _parse(function.body, returns)
+    if function.returns in ("trigger", "event_trigger"):
+        return _parse(function.body, function.returns)
+    # What RETURN may look like depends on the result type, whose name may mean nothing to the parser.
+    tries = (_parse(function.body, returns) for returns in ("void", "integer", "SETOF record", "record"))
+    return next((body for body in tries if body), None)
 
 
 @cache

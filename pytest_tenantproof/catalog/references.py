@@ -8,14 +8,14 @@ from pytest_tenantproof.catalog.plpgsql import body_of, guards, query, without_c
 from pytest_tenantproof.config import Reference
 from pytest_tenantproof.model import Finding
 
-__all__ = ["reference_problems"]
+__all__ = ["enforcers", "reference_problems"]
 
 
 def reference_problems(
     table: Table, column: str, tenant: str, reference: Reference, functions: dict[str, Function]
 ) -> Iterator[Finding]:
     """What is wrong with the enforcement of one reference; nothing when a trigger provably enforces it."""
-    candidates = [t for t in table.triggers if _looks_up(functions.get(t.function), reference)]
+    candidates = enforcers(table, reference, functions)
     if not candidates:
         targets = ", ".join(sorted(set(reference.to.values())))
         yield Finding(table.name, f"no trigger checks that {column} names a row of the same tenant in {targets}")
@@ -26,6 +26,11 @@ def reference_problems(
             for weakness in found:
                 yield Finding(table.name, f"trigger {trigger.name}: {weakness}")
     yield from _discriminator(table, reference)
+
+
+def enforcers(table: Table, reference: Reference, functions: dict[str, Function]) -> list[Trigger]:
+    """The triggers of a table whose functions look a target of the reference up."""
+    return [t for t in table.triggers if _looks_up(functions.get(t.function), reference)]
 
 
 def _looks_up(function: Function | None, reference: Reference) -> bool:

@@ -20,7 +20,8 @@ _LOOKUPS = frozenset({"slug", "subdomain", "domain", "hostname", "host", "handle
 @falsified_by("CREATE TABLE {schema}.stray (id int, note text)", also=("TP901",))
 @falsified_by(
     "CREATE SCHEMA stray; GRANT USAGE ON SCHEMA stray TO {client_role};"
-    "CREATE TABLE stray.copies (id int, note text); GRANT SELECT ON stray.copies TO {client_role}"
+    "CREATE TABLE stray.copies (id int, note text); GRANT SELECT ON stray.copies TO {client_role}",
+    also=("TP218",),
 )
 def test_every_table_is_classified(catalog: Catalog, findings: Findings) -> None:
     """A table that nobody classified is a table that nobody protects: a copy, a queue, a forgotten import.

@@ -66,7 +66,7 @@ def test_no_undeclared_dangerous_role(catalog: Catalog, findings: Findings) -> N
     maps=PRIVILEGE,
 )
 @falsified_by("GRANT {service_role} TO {client_role}", also=("TP213", "TP215", "TP204", "TP218", "TP232"))
-@falsified_by("GRANT {owner} TO {client_role}", also=("TP213", "TP214", "TP201", "TP204", "TP215", "TP216"))
+@falsified_by("GRANT {owner} TO {client_role}", also=("TP213", "TP214", "TP201", "TP204", "TP215", "TP216", "TP250"))
 def test_client_roles_reach_nobody(catalog: Catalog, findings: Findings) -> None:
     """A client role that is a member of the service role or of an owner can switch row security off.
 
@@ -89,7 +89,7 @@ def test_client_roles_reach_nobody(catalog: Catalog, findings: Findings) -> None
 )
 @falsified_by("GRANT {owner} TO {gateway_role}", also=("TP214",))
 @falsified_by("GRANT pg_read_all_data TO {gateway_role}")
-@falsified_by("GRANT {service_role} TO {gateway_role} WITH INHERIT TRUE", min_version=16, also=("TP207",))
+@falsified_by("GRANT {service_role} TO {gateway_role} WITH INHERIT TRUE", min_version=16, also=("TP207", "TP228"))
 def test_logins_reach_no_owner(catalog: Catalog, findings: Findings) -> None:
     """What an application logs in as must not be able to become the owner of the tables it is kept out of.
 
@@ -97,6 +97,7 @@ def test_logins_reach_no_owner(catalog: Catalog, findings: Findings) -> None:
     """
     s = catalog.settings
     owners = {t.owner for t in catalog.isolated_tables} | {f.owner for f in catalog.own_functions}
+    owners -= set(catalog.client_roles)
     exempt = {r.name for r in catalog.snapshot.roles if r.superuser or r.bypass_rls} - set(s.service_roles)
     forbidden = owners | exempt | _PREDEFINED | {r.name for r in catalog.snapshot.roles if catalog.is_admin(r.name)}
     for role in catalog.snapshot.roles:

@@ -66,8 +66,8 @@ def test_no_materialised_copies(catalog: Catalog, findings: Findings) -> None:
     maps=ACCESS,
 )
 @falsified_by(
-    "CREATE FUNCTION {schema}.everything() RETURNS SETOF {tenant_table} LANGUAGE sql SECURITY DEFINER SET search_path = ''"
-    " AS 'SELECT * FROM {tenant_table}';"
+    "CREATE FUNCTION {schema}.everything() RETURNS SETOF {tenant_table} LANGUAGE sql SECURITY DEFINER"
+    " SET search_path = '' AS 'SELECT * FROM {tenant_table}';"
     "CREATE VIEW {schema}.through WITH (security_invoker = true) AS SELECT * FROM {schema}.everything();"
     "GRANT SELECT ON {schema}.through TO {client_role}",
     also=("TP241",),

@@ -36,6 +36,7 @@ class ControlItem(pytest.Function):
         self.result: Result | None = None
         for marker in declared.markers:
             self.add_marker(marker)
+        self.extra_keyword_matches.add(declared.id)
         self.fixturenames = list(dict.fromkeys((*self.fixturenames, "findings")))
 
     def __repr__(self) -> str:

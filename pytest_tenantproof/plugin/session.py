@@ -221,6 +221,9 @@ class EvidencePlugin:
         """The stated scope, and its controls in a fixed order."""
         explicit = self.config.args_source is pytest.Config.ArgsSource.ARGS
         scope, chosen = collect.scope_of(self.config, self.catalogue, paths=explicit)
+        if scope.narrowed:
+            chosen = tuple(self.results)
+            scope = dataclasses.replace(scope, selected=len(chosen))
         return scope, tuple(c for c in self.catalogue if c.id in chosen or c.id in self.results)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
 from pytest_tenantproof.catalog.model import Function, Snapshot
 from pytest_tenantproof.prove import ddl
@@ -57,7 +56,7 @@ def run_all(connection: psycopg.Connection[Any], statements: Iterable[str]) -> l
         for statement in left:
             try:
                 with connection.transaction() if connection.autocommit else contextlib.nullcontext():
-                    connection.execute(sql.SQL(statement))  # type: ignore[arg-type]
+                    connection.execute(statement.encode())
             except (psycopg.errors.DuplicateObject, psycopg.errors.DuplicateTable, psycopg.errors.DuplicateFunction):
                 continue
             except psycopg.Error as error:

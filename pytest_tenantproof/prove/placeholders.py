@@ -6,6 +6,7 @@ from pytest_tenantproof.catalog import Catalog, Kind, Link
 from pytest_tenantproof.catalog.model import Column, Table
 from pytest_tenantproof.catalog.names import singular
 from pytest_tenantproof.catalog.plpgsql import freezes
+from pytest_tenantproof.catalog.references import enforcers
 
 __all__ = ["fill", "placeholders"]
 
@@ -132,7 +133,7 @@ def _special(catalog: Catalog) -> Iterator[tuple[str, str]]:
                 yield "drop_membership_key", f"ALTER TABLE {table.name} DROP CONSTRAINT {key.name}"
     for reference in catalog.settings.references:
         held = catalog.tables.get(reference.column.rpartition(".")[0])
-        for trigger in held.triggers if held else ():
+        for trigger in enforcers(held, reference, catalog.functions) if held else ():
             yield "drop_reference_trigger", f"DROP TRIGGER {trigger.name} ON {held.name if held else ''}"
     yield from _statements(catalog)
 
@@ -177,11 +178,10 @@ def _ancestors(catalog: Catalog) -> Iterator[tuple[str, str]]:
         pairs = dict(zip(link.constraint.columns, link.constraint.target_columns, strict=True))
         last = link.constraint.columns[-1]
         name, kept = link.constraint.name, (own.name, last)
-        unique = any(i.unique and set(i.columns) == {pairs[k] for k in kept} for i in link.target.indexes)
-        if unique:
-            yield (
-                "drop_shared_ancestor",
-                f"ALTER TABLE {link.table.name} DROP CONSTRAINT {name}; ALTER TABLE {link.table.name} ADD CONSTRAINT"
-                f" {name} FOREIGN KEY ({', '.join(kept)}) REFERENCES {link.target.name}"
-                f" ({', '.join(pairs[k] for k in kept)})",
-            )
+        target = ", ".join(pairs[k] for k in kept)
+        yield (
+            "drop_shared_ancestor",
+            f"CREATE UNIQUE INDEX tp_shared ON {link.target.name} ({target});"
+            f"ALTER TABLE {link.table.name} DROP CONSTRAINT {name}; ALTER TABLE {link.table.name} ADD CONSTRAINT"
+            f" {name} FOREIGN KEY ({', '.join(kept)}) REFERENCES {link.target.name} ({target})",
+        )

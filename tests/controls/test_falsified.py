@@ -1,0 +1,63 @@
+"""Every control fires on each of its faults, alone or with those it names, and is green again after."""
+
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+
+from pytest_tenantproof.catalog import Catalog, read_snapshot
+from pytest_tenantproof.config import Settings
+from pytest_tenantproof.control import control_of
+from pytest_tenantproof.controls.judge import functions, judge, static_ids
+from pytest_tenantproof.model import Fault, Outcome, Result
+from pytest_tenantproof.prove.placeholders import fill, placeholders
+from pytest_tenantproof.target import rolled_back
+from tests.support import faults_settings, reference_settings
+
+
+@dataclass(frozen=True)
+class Case:
+    control: str
+    fault: Fault
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.control}-{self.number}"
+
+
+def _cases() -> list[Case]:
+    declared = ((i, control_of(functions()[i])) for i in static_ids())
+    return [Case(i, fault, n) for i, found in declared if found for n, fault in enumerate(found.faults, 1)]
+
+
+def red(connection: psycopg.Connection[object], settings: Settings) -> dict[str, Result]:
+    catalog = Catalog(read_snapshot(connection), settings)
+    results = (judge(i, catalog) for i in static_ids())
+    return {r.control: r for r in results if r.outcome not in (Outcome.PASSED, Outcome.NOT_APPLICABLE)}
+
+
+def test_every_static_control_has_a_fault() -> None:
+    for control_id in static_ids():
+        declared = control_of(functions()[control_id])
+        assert declared is not None
+        assert declared.faults, control_id
+
+
+@pytest.mark.parametrize("case", _cases(), ids=str)
+def test_fault_turns_its_control_red(case: Case, reference_database: str, faults_database: str) -> None:
+    for dsn, settings in ((reference_database, reference_settings()), (faults_database, faults_settings())):
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            catalog = Catalog(read_snapshot(connection), settings)
+            sql = fill(case.fault.sql, placeholders(catalog, connection.info.dbname))
+            if sql is None:
+                continue
+            with rolled_back(connection):
+                connection.execute(sql.encode())
+                found = red(connection, settings)
+            assert case.control in found, f"{sql} went unnoticed"
+            assert found[case.control].outcome is Outcome.FAILED, found[case.control].reason
+            unexpected = {i for i in found if i != case.control and not i.startswith("TP9")} - set(case.fault.also)
+            assert not unexpected, {i: [f"{f.object}: {f.detail}" for f in found[i].findings] for i in unexpected}
+            assert not red(connection, settings)
+            return
+    pytest.fail(f"no schema of the tests has what the fault needs: {case.fault.sql}")

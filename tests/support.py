@@ -1,0 +1,44 @@
+"""Databases that many tests start from."""
+
+import itertools
+import subprocess
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from pytest_tenantproof.config import Settings, load_settings
+from pytest_tenantproof.target import EmbeddedPostgres, find_bin
+
+REPOSITORY = Path(__file__).parents[1]
+FAULTS = REPOSITORY / "tests" / "faults"
+
+_count = itertools.count(1)
+
+
+def create_database(server: EmbeddedPostgres, template: str = "template1") -> str:
+    """Creates an empty database (a copy of `template`) and returns its DSN."""
+    name = f"t{next(_count)}"
+    with psycopg.connect(server.dsn(), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+        admin.execute(sql.SQL("REVOKE CREATE, TEMPORARY ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+    return server.dsn(name)
+
+
+def load_faults_base(server: EmbeddedPostgres, name: str = "faults_base") -> str:
+    """Loads the hardened schema of the fault benchmark as psql would, and returns its DSN."""
+    with psycopg.connect(server.dsn(), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    psql = find_bin(18).path / "psql"
+    for file in ("roles.sql", "base.sql"):
+        command = [psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", FAULTS / file, server.dsn(name)]
+        subprocess.run(command, check=True, capture_output=True)
+    return server.dsn(name)
+
+
+def faults_settings() -> Settings:
+    return load_settings(FAULTS / "tenantproof.toml")
+
+
+def reference_settings() -> Settings:
+    return load_settings(REPOSITORY / "tenantproof.toml")
