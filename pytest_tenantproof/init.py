@@ -1,0 +1,178 @@
+"""tenantproof init: looks at a database and writes a commented tenantproof.toml and .env.example from it."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_tenantproof.catalog import Snapshot, read_snapshot, to_json
+from pytest_tenantproof.catalog.model import Table
+from pytest_tenantproof.config import Settings
+from pytest_tenantproof.errors import UsageError
+from pytest_tenantproof.target import open_session
+
+__all__ = ["Guess", "guess", "run"]
+
+_COLUMNS = (
+    "tenant_id",
+    "organization_id",
+    "organisation_id",
+    "org_id",
+    "account_id",
+    "workspace_id",
+    "company_id",
+    "team_id",
+    "customer_id",
+)
+_USERS = ("user_id", "profile_id", "member_id", "account_user_id")
+_PLATFORM = frozenset(
+    (
+        *("auth", "storage", "realtime", "vault", "extensions", "graphql", "graphql_public", "net", "pgsodium"),
+        *("pgsodium_masks", "supabase_functions", "supabase_migrations", "_realtime", "_analytics", "pgbouncer"),
+        *("cron", "tenantproof", "pgmq", "information_schema", "pg_catalog"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What a schema looks like. "" and () where nothing was found: then a person has to say."""
+
+    tenant_table: str
+    tenant_columns: tuple[str, ...]
+    schemas: tuple[str, ...]
+    membership_tables: tuple[str, ...]
+    user_column: str
+    global_tables: tuple[str, ...]
+    accessors: tuple[str, ...]
+    audit_tables: tuple[str, ...]
+    client_roles: tuple[str, ...]
+    service_roles: tuple[str, ...]
+
+
+def guess(snapshot: Snapshot) -> Guess:
+    """Reads a catalog for the product's own names; the person confirms them in the written file."""
+    own = [t for t in snapshot.tables if t.schema not in _PLATFORM and t.kind in ("table", "partitioned")]
+    counted = Counter(c.name for t in own for c in t.columns if c.name in _COLUMNS)
+    columns = tuple(name for name, _ in counted.most_common(1))
+    tenants = [t for t in own if any(t.column(name) for name in columns)]
+    members = tuple(t.name for t in tenants if _is_membership(t, columns))
+    roles = {r.name for r in snapshot.roles}
+    audit = tuple(t.name for t in tenants if "audit" in t.name and not t.is_partition)
+    registry = _registry(tenants, columns)
+    rest = (t for t in own if t not in tenants and t.name != registry and not t.is_partition)
+    return Guess(
+        tenant_table=registry,
+        tenant_columns=columns,
+        schemas=tuple(sorted({t.schema for t in tenants})),
+        membership_tables=members,
+        user_column=next((u for t in tenants if t.name in members for u in _USERS if t.column(u)), "user_id"),
+        global_tables=tuple(t.name for t in rest if t.schema in {x.schema for x in tenants}),
+        accessors=tuple(
+            sorted({f"{f.name}()" for f in snapshot.functions if _is_accessor(f.name, columns) and not f.arguments})
+        ),
+        audit_tables=audit,
+        client_roles=tuple(r for r in ("anon", "authenticated") if r in roles),
+        service_roles=tuple(r for r in ("service_role",) if r in roles),
+    )
+
+
+def _is_membership(table: Table, columns: tuple[str, ...]) -> bool:
+    users = [u for u in _USERS if table.column(u)]
+    named = any(word in table.name for word in ("member", "user_role", "users"))
+    return bool(users) and named and any(table.column(c) for c in columns)
+
+
+def _registry(tenants: list[Table], columns: tuple[str, ...]) -> str:
+    targets = Counter(
+        c.target for t in tenants for c in t.constraints if c.kind == "foreign" and c.columns == columns[:1]
+    )
+    return next((name for name, _ in targets.most_common(1)), "")
+
+
+def _is_accessor(name: str, columns: tuple[str, ...]) -> bool:
+    stems = {c.removesuffix("_id") for c in columns}
+    bare = name.rpartition(".")[2]
+    return any(stem in bare for stem in stems) and any(word in bare for word in ("current", "get", "active", "my_"))
+
+
+def _listed(values: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f'"{value}"'.replace('""', '"') for value in values) + "]"
+
+
+def config_text(found: Guess) -> str:
+    """The commented tenantproof.toml."""
+    return f'''# Written by `tenantproof init` from the database's catalog. Read each line: the proof rests on it.
+[tenantproof]
+# The table with one row a customer, and the column(s) that say whose a row is.
+tenant_table = "{found.tenant_table}"
+tenant_column = {_listed(found.tenant_columns)}
+# Every table in these schemas must have that column or be named below.
+schemas = {_listed(found.schemas)}
+# Tables that are the same for all customers. Check them: a wrong entry here hides a leak.
+global_tables = {_listed(found.global_tables)}
+# Who belongs to which customer, and the column that holds the user.
+membership_tables = {_listed(found.membership_tables)}
+user_column = "{found.user_column}"
+# SQL that gives the caller's customer, NULL without one. Policies must compare with exactly this.
+trusted_tenant_expressions = {_listed(found.accessors or ("(auth.jwt() -> 'app_metadata' ->> 'tenant_id')::uuid",))}
+audit_tables = {_listed(found.audit_tables)}
+client_roles = {_listed(found.client_roles)}
+service_roles = {_listed(found.service_roles)}
+
+# live: read-only, enforced by the server, signing key required. staging: writes are rolled back.
+[tenantproof.targets.prod]
+class = "live"
+signing = "required"
+
+[tenantproof.targets.staging]
+class = "staging"
+restorable = true
+'''
+
+
+ENV_TEXT = """# Connection strings. The role of _DSN needs no right to read tenants' rows.
+TENANTPROOF_PROD_DSN=
+TENANTPROOF_STAGING_DSN=
+# Used by verbs that write (migrate, backup records), opened only after the checks.
+TENANTPROOF_STAGING_WRITER_DSN=
+# Path of the private signing key made by `tenantproof keys new` (0600). A live target does not start without it.
+TENANTPROOF_SIGNING_KEY_FILE=
+"""
+
+_MISSING = (
+    ("TENANTPROOF_PROD_DSN", "none: --evidence=prod refuses to start", ".env"),
+    ("TENANTPROOF_STAGING_DSN", "none: probes and drills run on embedded only", ".env"),
+    ("TENANTPROOF_SIGNING_KEY_FILE", "an ephemeral key on scratch targets; live ones refuse", ".env"),
+    ("TENANTPROOF_BACKUP_RECIPIENTS", "none: `backup` refuses", ".env and [tenantproof.backup]"),
+    ("TENANTPROOF_SLACK_WEBHOOK", "none: no alert is sent", ".env and [tenantproof.notify]"),
+)
+
+
+def _missing() -> Iterator[str]:
+    for name, default, where in _MISSING:
+        if not os.environ.get(name):
+            yield f"still missing: {name} (default taken: {default}; set it in {where})"
+
+
+def run(dsn: str | None, folder: Path, *, lock: bool, settings: Settings) -> tuple[int, dict[str, Any], list[str]]:
+    """Writes the files and says what is still missing. Never overwrites. Raises UsageError or TargetError."""
+    dsn = dsn or os.environ.get("TENANTPROOF_INIT_DSN", "")
+    if not dsn:
+        raise UsageError("no database to look at.", remedy="set TENANTPROOF_INIT_DSN or pass --dsn.")
+    connection, _ = open_session(dsn, "init", "live")
+    with connection:
+        snapshot = read_snapshot(connection)
+    texts = {folder / "tenantproof.toml": config_text(guess(snapshot)), folder / ".env.example": ENV_TEXT}
+    if lock:
+        texts = {folder / settings.lock: to_json(snapshot).decode("ascii") + "\n"}
+    for path in texts:
+        if path.exists() and not lock:
+            raise UsageError(f"{path} exists.", remedy="move it away, or edit it by hand.")
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+    missing = list(_missing())
+    written = [str(path) for path in texts]
+    return 0, {"written": written, "missing": missing}, [*(f"wrote {path}" for path in written), *missing]
