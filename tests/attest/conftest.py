@@ -1,0 +1,65 @@
+"""A bundle as a run writes it."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pytest_tenantproof import Severity
+from pytest_tenantproof.attest import bundle
+from pytest_tenantproof.attest.record import Run, record
+from pytest_tenantproof.attest.sign import Signer, new_seed
+from pytest_tenantproof.model import Control, Finding, Outcome, Result, Scope, Verdict
+from pytest_tenantproof.report import render_html, render_junit
+
+WriteBundle = Callable[..., Path]
+
+
+def make_run(previous: dict[str, str] | None, run_id: str, *, ephemeral: bool = False) -> Run:
+    red = Control("TP999", "A title", Severity.HIGH, "A1", {"SOC2": ("CC6.1",)}, "evidence", "Why.")
+    green = Control("TP901", "Another", Severity.LOW, "A1", None, "evidence", "Why.")
+    finding = Finding('public."<script>alert(1)</script>"', "is wrong", "ALTER TABLE x;")
+    return Run(
+        run_id=run_id,
+        started="2026-11-23T02:00:00Z",
+        finished="2026-11-23T02:00:05Z",
+        verdict=Verdict.FAILED,
+        target={
+            "name": "prod",
+            "class": "live",
+            "server_version": "18.6",
+            "database": "app",
+            "system_identifier": "1",
+            "role": "auditor",
+            "read_only": True,
+        },
+        tool={"version": "0.1.0", "controls_sha256": "0" * 64, "git_commit": ""},
+        scope=Scope(2, 2),
+        results=((green, Result("TP901", Outcome.PASSED)), (red, Result("TP999", Outcome.FAILED, findings=(finding,)))),
+        previous=previous,
+        digests={"catalog": "1" * 64},
+        ephemeral_key=ephemeral,
+    )
+
+
+@pytest.fixture
+def signer() -> Signer:
+    return Signer(new_seed())
+
+
+@pytest.fixture
+def write(tmp_path: Path, signer: Signer) -> WriteBundle:
+    """Writes one more bundle below tmp_path/evidence."""
+
+    def again(by: Signer = signer) -> Path:
+        run_id = bundle.new_run_id(datetime.now(UTC))
+        return bundle.write_bundle(
+            tmp_path / "evidence",
+            "prod",
+            by,
+            lambda previous: record(make_run(previous, run_id, ephemeral=by.ephemeral)),
+            {"report.html": render_html, "junit.xml": render_junit},
+        )
+
+    return again
