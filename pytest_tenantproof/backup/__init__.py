@@ -13,7 +13,6 @@ from pytest_tenantproof.backup.runs import (
     read_plain,
     verify_objects,
 )
-from pytest_tenantproof.backup.signing import Signer, Verifier
 from pytest_tenantproof.backup.store import Store, StoreSpec, key_store_spec, open_store, store_spec
 
 __all__ = [
@@ -27,10 +26,8 @@ __all__ = [
     "Recipient",
     "Run",
     "Segment",
-    "Signer",
     "Store",
     "StoreSpec",
-    "Verifier",
     "find_runs",
     "key_store_spec",
     "load_manifest",

@@ -47,6 +47,7 @@ class _UnitCopy:
         self.connection, self.writer, self.job, self.unit = connection, writer, job, unit
         self.compressor = zstandard.ZstdCompressor(level=job.level)
         self.offset = 0
+        self.by_index: bool | None = None
 
     def run(self) -> Iterator[tuple[str | None, Segment]]:
         """Table by table, each in one COPY ordered by tenant, so that a table's segments lie side by side."""
@@ -55,7 +56,17 @@ class _UnitCopy:
             named = [share for share in shares if share.tenant is not None]
             for group in (named, [share for share in shares if share.tenant is None]):
                 if group:
+                    self._plan(by_index=table.indexed and group is named)
                     yield from self._table(table, place, group)
+
+    def _plan(self, *, by_index: bool) -> None:
+        """Where an index finds a tenant's rows, the planner's taste for scanning it all once for each pack
+        would make the whole backup quadratic."""
+        if self.by_index is not by_index:
+            for method in ("hashjoin", "mergejoin", "seqscan", "bitmapscan"):
+                setting, value = f"enable_{method}", "off" if by_index else "on"
+                self.connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", [setting, value])
+            self.by_index = by_index
 
     def _table(self, table: PlannedTable, place: int, shares: list[Share]) -> Iterator[tuple[str | None, Segment]]:
         with self.connection.cursor() as cursor, cursor.copy(_statement(table, shares)) as copy:

@@ -55,7 +55,7 @@ def manifest_from_json(body: bytes, *, run: str) -> Manifest:
     objects = [o.get("name") for o in data.get("objects", ()) if isinstance(o, dict)]
     try:
         for archive in data["archives"]:
-            archive["segments"] = [_segment(row, tables, objects) for row in archive["segments"]]
+            archive["segments"] = tuple(_segment(row, tables, objects) for row in archive["segments"])
         manifest: Manifest = _built(Manifest, data, "manifest")
     except (KeyError, TypeError, AttributeError) as error:
         raise _bad(f"it is malformed ({type(error).__name__})") from None
@@ -83,22 +83,27 @@ def _parsed(body: bytes) -> dict[str, Any]:
     return data
 
 
-def _segment(row: Any, tables: list[Any], objects: list[Any]) -> dict[str, Any]:
-    if not isinstance(row, list) or len(row) != len(_SEGMENT):
-        raise _bad("a segment has the wrong number of fields")
+_ROW = (int, int, int, int, int, int, str, str, str)
+
+
+def _segment(row: Any, tables: list[Any], objects: list[Any]) -> Segment:
+    if not isinstance(row, list) or tuple(map(type, row)) != _ROW:
+        raise _bad("a segment does not have the fields of this format")
     table, pack = row[0], row[1]
-    if type(table) is not int or not -1 <= table < len(tables):
-        raise _bad("a segment is of no table listed")
-    if type(pack) is not int or not 0 <= pack < len(objects):
-        raise _bad("a segment is in no object listed")
-    named = [SCHEMA_TABLE if table < 0 else tables[table], objects[pack], *row[2:]]
-    return dict(zip(_SEGMENT, named, strict=True))
+    if not (-1 <= table < len(tables) and 0 <= pack < len(objects)):
+        raise _bad("a segment is of no table or object listed")
+    return Segment(SCHEMA_TABLE if table < 0 else tables[table], objects[pack], *row[2:])
+
+
+_BUILT = tuple[Segment, ...]
 
 
 def _built(hint: Any, value: Any, where: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
         return None if value is None else _built(args[0], value, where)
+    if hint == _BUILT:
+        return value
     if origin is tuple:
         if not isinstance(value, list):
             raise _bad(f"{where} is not a list")

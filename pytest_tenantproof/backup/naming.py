@@ -9,9 +9,10 @@ OPEN_SCRIPT = "open_backup.py"
 
 
 def key_name(run: str, tenant: str | None) -> str:
-    """Where a tenant's wrapped key is: one of 256 small objects a run, so that many tenants stay few requests.
+    """Where a tenant's wrapped key is: one of 64 small objects a run, so that many tenants stay few requests.
 
-    The object is the first byte of sha256(tenant id); "@shared" is what belongs to no tenant.
+    The object's number is sha256(tenant id) modulo 64; "@shared" is what belongs to no tenant.
     """
-    place = "@shared" if tenant is None else hashlib.sha256(tenant.encode()).hexdigest()[:2]
-    return f"keys/{run}/{place}.json"
+    if tenant is None:
+        return f"keys/{run}/@shared.json"
+    return f"keys/{run}/{hashlib.sha256(tenant.encode()).digest()[-1] % 64:02}.json"

@@ -1,7 +1,7 @@
 """Which tables a backup copies, in which order, and how each row's tenant is found."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from importlib import resources
 from typing import Any
@@ -21,7 +21,8 @@ class PlannedTable:
     """A table to copy. `source` is its FROM item (alias t, with the parents that tell the tenant joined),
     `tenant` the SQL of the row's tenant ("" for a global table), `tenant_type` that expression's type.
 
-    `tenant_from` says the same for people; `tenant_place` is where COPY's line has the tenant, -1 if nowhere.
+    `tenant_from` says the same for people; `tenant_place` is where COPY's line has the tenant, -1 if nowhere;
+    `indexed` means that a tenant's rows are found without reading the others'.
     """
 
     name: str
@@ -31,6 +32,7 @@ class PlannedTable:
     tenant_type: str = ""
     tenant_from: str = ""
     tenant_place: int = -1
+    indexed: bool = False
     size: int = 0
 
     @property
@@ -64,6 +66,8 @@ class _Found:
     columns: tuple[str, ...]
     types: dict[str, str]
     key: tuple[str, ...]
+    led: frozenset[str]
+    """Columns that lead an index."""
     size: int
 
     @property
@@ -83,7 +87,7 @@ class _Key:
 def read_plan(connection: psycopg.Connection[Any], settings: Settings) -> BackupPlan:
     """Two catalog queries -> the plan. Raises BackupError when there is nothing to back up."""
     found = [
-        _Found(r[0], r[1], r[2], r[3], tuple(r[4]), r[5] or {}, tuple(r[6]), r[7])
+        _Found(r[0], r[1], r[2], r[3], tuple(r[4]), r[5] or {}, tuple(r[6]), frozenset(r[7]), r[8])
         for r in connection.execute(_sql("tables")).fetchall()
     ]
     rows = connection.execute(_sql("references")).fetchall()
@@ -155,24 +159,22 @@ class _TenantFinder:
             return self._derived(plain, derived.tenant, derived.prefix)
         if column := self.column(table):
             place = table.columns.index(column) if column in table.columns else -1
-            return self._with(plain, f"t.{_quoted(column)}", table.types[column], column, place, "")
+            found = replace(plain, tenant_place=place, indexed=column in table.led)
+            return _with(found, f"t.{_quoted(column)}", table.types[column], column)
         return self._through_parents(plain, table) or plain
-
-    def _with(self, plain: PlannedTable, tenant: str, type_: str, origin: str, place: int, joins: str) -> PlannedTable:
-        return PlannedTable(plain.name, plain.columns, plain.source + joins, tenant, type_, origin, place, plain.size)
 
     def _derived(self, plain: PlannedTable, expression: str, prefix: str) -> PlannedTable:
         tenant = f"({expression})::text"
         if prefix:
             literal = sql.Literal(prefix).as_string(None)
             tenant = f"CASE WHEN starts_with({tenant}, {literal}) THEN substr({tenant}, {len(prefix) + 1}) END"
-        return self._with(plain, tenant, "text", expression, -1, "")
+        return _with(plain, tenant, "text", expression)
 
     def _through_parents(self, plain: PlannedTable, table: _Found) -> PlannedTable | None:
         """The shortest way over foreign keys to a table that knows its tenant."""
-        ways: list[tuple[_Found, str, str, str]] = [(table, "t", "", "")]
+        ways: list[tuple[_Found, str, str, str, bool]] = [(table, "t", "", "", True)]
         seen = {table.oid}
-        for current, alias, joins, path in ways:
+        for current, alias, joins, path, quick in ways:
             for key in (k for k in self.keys if k.table == current.oid and k.target not in seen):
                 parent = self.tables.get(key.target)
                 if parent is None or parent.plain in self.forced_global:
@@ -183,8 +185,13 @@ class _TenantFinder:
                 on = " AND ".join(f"{name}.{_quoted(b)} = {alias}.{_quoted(a)}" for a, b in pairs)
                 joined = f"{joins} LEFT JOIN {parent.reference} AS {name} ON {on}"
                 way = f"{path}{', '.join(key.columns)} -> {parent.name} "
+                led = quick and not current.led.isdisjoint(key.columns)
                 if column := self.column(parent):
-                    tenant = f"{name}.{_quoted(column)}"
-                    return self._with(plain, tenant, parent.types[column], way + column, -1, joined)
-                ways.append((parent, name, joined, way))
+                    found = replace(plain, source=plain.source + joined, indexed=led and column in parent.led)
+                    return _with(found, f"{name}.{_quoted(column)}", parent.types[column], way + column)
+                ways.append((parent, name, joined, way, led))
         return None
+
+
+def _with(table: PlannedTable, tenant: str, type_: str, origin: str) -> PlannedTable:
+    return replace(table, tenant=tenant, tenant_type=type_, tenant_from=origin)

@@ -9,9 +9,11 @@ from datetime import datetime
 from importlib import metadata, resources
 from pathlib import Path
 
+from pytest_tenantproof.attest.dsse import envelope
+from pytest_tenantproof.attest.sign import Signer
 from pytest_tenantproof.backup import runs
 from pytest_tenantproof.backup.copy import Copied
-from pytest_tenantproof.backup.crew import copy_all
+from pytest_tenantproof.backup.crew import Crew
 from pytest_tenantproof.backup.crypto import Recipient, data_key_id, new_data_key, parse_recipient, wrap
 from pytest_tenantproof.backup.events import failure
 from pytest_tenantproof.backup.format import Fingerprint, SegmentWriter, segment_context
@@ -30,7 +32,6 @@ from pytest_tenantproof.backup.manifest import (
 )
 from pytest_tenantproof.backup.manifest_json import manifest_from_json, manifest_to_json
 from pytest_tenantproof.backup.naming import OPEN_SCRIPT, key_name
-from pytest_tenantproof.backup.signing import Signer, Verifier
 from pytest_tenantproof.backup.snapshot import HeldSnapshot, hold_snapshot, limits
 from pytest_tenantproof.backup.source import (
     dump_schema,
@@ -58,7 +59,6 @@ class BackupRequest:
     """What to back up, where to. `catalog_sha256` is the digest of the catalog snapshot that the caller read.
 
     `now` is this machine's time, UTC; `progress` is told (bytes done, bytes in all), both estimates.
-    `verifier` holds the public key of `signer`: what was written is read back and verified.
     """
 
     target: str
@@ -67,7 +67,6 @@ class BackupRequest:
     store: StoreSpec
     key_store: StoreSpec
     signer: Signer
-    verifier: Verifier
     catalog_sha256: str
     now: datetime
     dry_run: bool = False
@@ -102,8 +101,9 @@ def run_backup(request: BackupRequest, *, store: Store | None = None, key_store:
         with contextlib.ExitStack() as stack:
             store = store or _opened(request.store, request.dry_run, stack)
             key_store = key_store or _opened(request.key_store, request.dry_run, stack)
+            crew = stack.enter_context(Crew(run, request.settings.backup.workers))
             held = stack.enter_context(hold_snapshot(request.dsn, request.settings, run))
-            return _Run(request, run, recipients, store, key_store, held).make()
+            return _Run(request, run, recipients, store, key_store, held).make(crew)
     except Exception as error:
         raise failure(error, run) from error
 
@@ -143,7 +143,7 @@ class _Run:
         self.keys: dict[str | None, bytes] = {t: new_data_key() for t in (None, *tenants)}
         self.schema: tuple[PackObject, Segment] | None = None
 
-    def make(self) -> BackupResult:
+    def make(self, crew: Crew) -> BackupResult:
         source = read_source(self.held.connection)
         claimed = {"system_identifier": source.system_identifier, "database": source.database}
         cleaned = runs.clean_unfinished(self.store, self.key_store, claimed, now=self.request.now)
@@ -151,14 +151,14 @@ class _Run:
         before = runs.manifest_digest(self.store, previous.id) if previous else None
         try:
             self.store.put(runs.claim_name(self.run), runs.claim(self.run, claimed))
-            copied = self._copy(source)
+            copied = self._copy(crew, source)
             manifest = self._manifest(source, before, copied)
             return BackupResult(self.run, manifest, self._finish(manifest), cleaned, self.request.dry_run)
         except BaseException:
             self._forget()
             raise
 
-    def _copy(self, source: Source) -> list[Copied]:
+    def _copy(self, crew: Crew, source: Source) -> list[Copied]:
         """Units in the workers; the schema and the wrapped keys meanwhile, here."""
         settings, request = self.request.settings.backup, self.request
         units = plan_units(self.run, self.held.plan, self.held.counts, self.keys)
@@ -178,16 +178,10 @@ class _Run:
             finished += size
             request.progress(finished, total)
 
-        return copy_all(
-            job,
-            units,
-            workers=settings.workers,
-            store=self.store,
-            spec=StoreSpec("discard:") if request.dry_run else request.store,
-            seconds=settings.max_minutes * 60,
-            aside=lambda: self._aside(source),
-            done=done,
-        )
+        spec = StoreSpec("discard:") if request.dry_run else request.store
+        crew.begin(job, self.store, spec)
+        limit = settings.max_minutes * 60
+        return crew.copy_all(units, seconds=limit, aside=lambda: self._aside(source), done=done)
 
     def _aside(self, source: Source) -> None:
         wrapped = ((tenant, wrap(key, self.recipients)) for tenant, key in self.keys.items())
@@ -255,20 +249,19 @@ class _Run:
     def _finish(self, manifest: Manifest) -> str:
         """Signs and writes the manifest, when everything it names is there; then reads it back."""
         body = manifest_to_json(manifest)
-        if manifest_from_json(body, run=self.run) != manifest:
-            raise BackupError("the manifest does not read back.", remedy="report this with the run id.")
         if not self.held.alive():
             raise BackupError("the snapshot's session ended during the backup.", remedy="run again.")
-        envelope = self.request.signer.sign(PAYLOAD_TYPE, body)
-        if self.request.verifier.verify(envelope, PAYLOAD_TYPE) != body:
-            raise BackupError("the signature does not verify.", remedy="use the signing key's own public key.")
-        if not self.request.dry_run:
-            runs.verify_objects(self.store, manifest)
-            self._verify_keys()
-        self.store.put(manifest_name(self.run), envelope, lock=True)
-        if not self.request.dry_run and runs.load_manifest(self.store, self.run, self.request.verifier) != manifest:
+        signer = self.request.signer
+        signed = envelope(body, signer, PAYLOAD_TYPE)
+        if self.request.dry_run:
+            manifest_from_json(body, run=self.run)
+            return hashlib.sha256(signed).hexdigest()
+        runs.verify_objects(self.store, manifest)
+        self._verify_keys()
+        self.store.put(manifest_name(self.run), signed, lock=True)
+        if runs.load_manifest(self.store, self.run, {signer.key_id: signer.public}) != manifest:
             raise BackupError("the manifest reads back differently.", remedy="check the store; run again.")
-        return hashlib.sha256(envelope).hexdigest()
+        return hashlib.sha256(signed).hexdigest()
 
     def _verify_keys(self) -> None:
         there = {stored.name for stored in self.key_store.list(f"keys/{self.run}/")}

@@ -3,12 +3,13 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pytest_tenantproof.attest.dsse import open_envelope
 from pytest_tenantproof.backup.format import open_segment
 from pytest_tenantproof.backup.manifest import (
     PAYLOAD_TYPE,
@@ -20,7 +21,6 @@ from pytest_tenantproof.backup.manifest import (
     run_time,
 )
 from pytest_tenantproof.backup.manifest_json import manifest_from_json
-from pytest_tenantproof.backup.signing import Verifier
 from pytest_tenantproof.backup.store import ObjectLocked, Store, Stored
 from pytest_tenantproof.errors import BackupError, FormatError, StoreError, VerificationError
 
@@ -71,9 +71,9 @@ def newest_run(store: Store) -> Run | None:
     return next((run for run in reversed(find_runs(store)) if run.complete), None)
 
 
-def load_manifest(store: Store, run: str, verifier: Verifier) -> Manifest:
-    """The manifest of `run`, its signature verified. Where the store keeps versions, the oldest one that
-    verifies is taken: it was written first, and nothing laid over it later counts.
+def load_manifest(store: Store, run: str, keys: Mapping[str, bytes]) -> Manifest:
+    """The manifest of `run`, its signature verified with `keys` (key id -> public key). Where the
+    store keeps versions, the oldest that verifies is taken: nothing laid over it later counts.
 
     Raises BackupError when there is none, FormatError when none verifies.
     """
@@ -84,7 +84,7 @@ def load_manifest(store: Store, run: str, verifier: Verifier) -> Manifest:
     for version in versions:
         try:
             envelope = b"".join(store.read(version.name, version=version.version))
-            return manifest_from_json(verifier.verify(envelope, PAYLOAD_TYPE), run=run)
+            return manifest_from_json(open_envelope(envelope, keys, PAYLOAD_TYPE).payload, run=run)
         except (VerificationError, FormatError) as error:
             problem = problem or error
     raise FormatError(

@@ -28,14 +28,16 @@ __all__ = ["WorkerProcess", "main"]
 class WorkerProcess:
     """The leader's end of a worker. Use it from one thread."""
 
-    def __init__(self, job: Job, store: StoreSpec) -> None:
-        self._job = job
+    def __init__(self, run: str) -> None:
+        self._run = run
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pytest_tenantproof.backup.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
+
+    def begin(self, job: Job, store: StoreSpec) -> None:
         self._tell({"job": asdict(job), "store": asdict(store)})
 
     def _tell(self, message: dict[str, Any]) -> None:
@@ -50,7 +52,7 @@ class WorkerProcess:
         status = self._process.wait()
         return BackupFailed(
             "backup",
-            self._job.run,
+            self._run,
             f"a worker process ended with status {status}.",
             remedy="check memory limits and that nothing kills it; run again.",
         )
@@ -64,7 +66,7 @@ class WorkerProcess:
             raise self._lost()
         answer = json.loads(line)
         if error := answer.get("error"):
-            raise BackupFailed(error["stage"], self._job.run, error["message"], remedy=error["remedy"])
+            raise BackupFailed(error["stage"], self._run, error["message"], remedy=error["remedy"])
         segments = tuple((tenant, Segment(*fields)) for tenant, fields in answer["segments"])
         return Copied(PackObject(*answer["pack"]), segments)
 

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_tenantproof.target import embedded
 from tests.backup.support import Scene, local, seed
-from tests.conftest import create_database
+from tests.support import create_database
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,13 @@
 """A small product database, keys, a signer and stores for the tests of this room."""
 
-import base64
-import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey
 
+from pytest_tenantproof.attest.sign import Signer, new_seed
 from pytest_tenantproof.backup.crypto import BackupKeypair, new_keypair
 from pytest_tenantproof.backup.keyring import KeyRing
 from pytest_tenantproof.backup.run import BackupRequest, BackupResult, run_backup
@@ -18,7 +15,6 @@ from pytest_tenantproof.backup.runs import load_manifest, read_plain
 from pytest_tenantproof.backup.store import Store, StoreSpec
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.config.backup import BackupSettings
-from pytest_tenantproof.errors import VerificationError
 
 SCHEMA = """
 CREATE TABLE tenants(id uuid PRIMARY KEY, slug text UNIQUE NOT NULL, name text NOT NULL);
@@ -61,37 +57,6 @@ def seed(dsn: str, *, tenants: int = 5, messages: int = 20) -> None:
         connection.execute(ROWS.format(tenants=tenants, messages=messages).encode())
 
 
-class Key:
-    """DSSE with Ed25519 (https://github.com/secure-systems-lab/dsse), enough to sign and to verify."""
-
-    def __init__(self) -> None:
-        self._key = SigningKey.generate()
-
-    @staticmethod
-    def _encoded(payload_type: str, payload: bytes) -> bytes:
-        return b"DSSEv1 %d %s %d %s" % (len(payload_type), payload_type.encode(), len(payload), payload)
-
-    def sign(self, payload_type: str, payload: bytes) -> bytes:
-        signature = self._key.sign(self._encoded(payload_type, payload)).signature
-        return json.dumps(
-            {
-                "payloadType": payload_type,
-                "payload": base64.b64encode(payload).decode(),
-                "signatures": [{"keyid": "test", "sig": base64.b64encode(signature).decode()}],
-            }
-        ).encode()
-
-    def verify(self, envelope: bytes, payload_type: str) -> bytes:
-        try:
-            data = json.loads(envelope)
-            payload = base64.b64decode(data["payload"], validate=True)
-            signature = base64.b64decode(data["signatures"][0]["sig"], validate=True)
-            self._key.verify_key.verify(self._encoded(payload_type, payload), signature)
-        except (ValueError, KeyError, IndexError, TypeError, BadSignatureError):
-            raise VerificationError("signature-invalid", "the signature does not verify.") from None
-        return payload
-
-
 @dataclass
 class Scene:
     """A database, where its backups go, and who can read them."""
@@ -99,11 +64,15 @@ class Scene:
     dsn: str
     store: StoreSpec
     key_store: StoreSpec
-    key: Key = field(default_factory=Key)
+    key: Signer = field(default_factory=lambda: Signer(new_seed()))
     reader: BackupKeypair = field(default_factory=new_keypair)
     escrow: BackupKeypair = field(default_factory=new_keypair)
     backup: BackupSettings = field(default_factory=lambda: BackupSettings(workers=0))
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> dict[str, bytes]:
+        return {self.key.key_id: self.key.public}
 
     def request(self, **more: Any) -> BackupRequest:
         recipients = (self.reader.recipient.text, self.escrow.recipient.text)
@@ -115,7 +84,6 @@ class Scene:
             "store": self.store,
             "key_store": self.key_store,
             "signer": self.key,
-            "verifier": self.key,
             "catalog_sha256": "c" * 64,
             "now": datetime.now(UTC),
         }
@@ -132,7 +100,7 @@ def local(path: Path) -> StoreSpec:
 
 def contents(store: Store, scene: Scene, run: str) -> dict[tuple[str | None, str], bytes]:
     """Everything in a backup, decrypted: (tenant, table) -> COPY text."""
-    manifest = load_manifest(store, run, scene.key)
+    manifest = load_manifest(store, run, scene.keys)
     ring, found = KeyRing(store, manifest, scene.reader), {}
     for archive in manifest.archives:
         key = ring.key(archive)

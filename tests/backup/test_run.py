@@ -17,7 +17,7 @@ def test_every_row_is_in_the_archive_of_its_tenant(scene: Scene, workers: int) -
     result = scene.run()
     store = open_store(scene.store)
     found = contents(store, scene, result.run)
-    manifest = load_manifest(store, result.run, scene.key)
+    manifest = load_manifest(store, result.run, scene.keys)
     paths = {
         "public.tenants": "SELECT * FROM tenants WHERE id = '{}'",
         "public.units": "SELECT id, tenant_id, label FROM units WHERE tenant_id = '{}'",

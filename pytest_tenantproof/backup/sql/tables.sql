@@ -13,6 +13,9 @@ SELECT c.oid::bigint,
              CROSS JOIN pg_catalog.unnest(p.conkey) WITH ORDINALITY AS k(number, place)
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
              WHERE p.conrelid = c.oid AND p.contype = 'p' ORDER BY k.place),
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_index i
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+             WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL ORDER BY 1),
        coalesce((SELECT sum(pg_catalog.pg_relation_size(t.relid))::bigint
                  FROM pg_catalog.pg_partition_tree(c.oid) t), pg_catalog.pg_relation_size(c.oid))
 FROM pg_catalog.pg_class c

@@ -1,0 +1,200 @@
+"""Speed of a whole backup beside its peers, as medians of ratios within one run.
+
+    python -m bench.backup [--messages 1000000] [--tenants 1000] [--rounds 3] [--small]
+
+Every contender reads the same embedded Postgres 18 and writes to the same folder. Peers: `pg_dump | zstd -3 |
+openssl enc` and `pg_dump | restic backup --stdin`; one that is not installed is left out, with a note.
+`--small` compares 10,000 tenants with 10 over the same rows.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+
+from pytest_tenantproof.attest.sign import Signer, new_seed
+from pytest_tenantproof.backup import BackupRequest, StoreSpec, run_backup
+from pytest_tenantproof.backup.crypto import new_keypair
+from pytest_tenantproof.config import Settings
+from pytest_tenantproof.config.backup import BackupSettings
+from pytest_tenantproof.target import embedded
+
+SCHEMA = """
+CREATE TABLE tenants(id uuid PRIMARY KEY, slug text UNIQUE NOT NULL, name text NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE developments(id uuid PRIMARY KEY, tenant_id uuid NOT NULL REFERENCES tenants, name text NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT now(), UNIQUE (tenant_id, id));
+CREATE TABLE units(id uuid PRIMARY KEY, tenant_id uuid NOT NULL, development_id uuid NOT NULL, label text NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT now(), UNIQUE (tenant_id, development_id, id),
+  FOREIGN KEY (tenant_id, development_id) REFERENCES developments(tenant_id, id));
+CREATE TABLE messages(id uuid PRIMARY KEY, tenant_id uuid NOT NULL, development_id uuid NOT NULL,
+  unit_id uuid NOT NULL, author text NOT NULL, body text NOT NULL, created_at timestamptz NOT NULL,
+  UNIQUE (tenant_id, development_id, unit_id, id),
+  FOREIGN KEY (tenant_id, development_id, unit_id) REFERENCES units(tenant_id, development_id, id));
+"""
+# Bodies are two of 60,000 sentences, each of random words, few of them frequent, as in what people write.
+ROWS = """
+SELECT setseed(0.5);
+INSERT INTO tenants(id, slug, name)
+  SELECT gen_random_uuid(), 't' || i, 'Tenant ' || i FROM generate_series(1, {t}) i;
+INSERT INTO developments(id, tenant_id, name)
+  SELECT gen_random_uuid(), t.id, 'Development ' || i FROM tenants t, generate_series(1, 2) i;
+INSERT INTO units(id, tenant_id, development_id, label)
+  SELECT gen_random_uuid(), d.tenant_id, d.id, 'Unit ' || i FROM developments d, generate_series(1, {u}) i;
+CREATE TEMP TABLE words AS
+  SELECT array_agg(translate(left(md5(i::text), 2 + (i * 7) % 8), '0123456789', 'ghijklmnop')) AS list
+  FROM generate_series(1, 3000) i;
+CREATE TEMP TABLE sentences AS
+  SELECT s AS n, string_agg(list[1 + floor(power(random(), 3) * 2999)::int], ' ') AS text
+  FROM generate_series(1, 60000) s, generate_series(1, 22) w, words WHERE w <= 14 + s % 9 GROUP BY s;
+CREATE INDEX ON sentences(n);
+CREATE TEMP TABLE places AS SELECT *, row_number() OVER () AS place FROM units;
+CREATE INDEX ON places(place);
+ANALYZE sentences, places;
+INSERT INTO messages
+  SELECT gen_random_uuid(), u.tenant_id, u.development_id, u.id, 'author ' || m.i % 40,
+    initcap(left(a.text, 1)) || substr(a.text, 2) || ', ' || b.text || '.',
+    timestamptz '2026-01-01' + m.i * interval '37 seconds'
+  FROM (SELECT i, 1 + floor(random() * (SELECT count(*) FROM places))::bigint AS place,
+          1 + floor(random() * 60000)::int AS a, 1 + floor(random() * 60000)::int AS b
+        FROM generate_series(1::bigint, {m}) i OFFSET 0) m
+  JOIN places u ON u.place = m.place JOIN sentences a ON a.n = m.a JOIN sentences b ON b.n = m.b ORDER BY m.i;
+"""
+
+
+@contextlib.contextmanager
+def seeded(messages: int, tenants: int) -> Iterator[embedded.EmbeddedPostgres]:
+    settings = {"shared_buffers": "1GB", "max_wal_size": "8GB", "jit": "off"}
+    with embedded.start(embedded.find_bin(18), settings=settings) as server:
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            connection.execute(SCHEMA.encode())
+            units = max(1, min(10, messages // tenants // 20))
+            connection.execute(ROWS.format(t=tenants, u=units, m=messages).encode())
+            connection.execute("VACUUM (FREEZE, ANALYZE)")
+        yield server
+
+
+def ours(server: embedded.EmbeddedPostgres, folder: Path) -> None:
+    store = StoreSpec(folder.as_uri())
+    backup = BackupSettings(recipients=(new_keypair().recipient.text,), workers=2)
+    run_backup(
+        BackupRequest(
+            target="bench",
+            dsn=server.dsn(),
+            settings=Settings(backup=backup),
+            store=store,
+            key_store=store,
+            signer=Signer(new_seed()),
+            catalog_sha256="0" * 64,
+            now=datetime.now(UTC),
+        )
+    )
+
+
+def _pipeline(server: embedded.EmbeddedPostgres, rest: str, folder: Path) -> None:
+    folder.mkdir()
+    dump = f"{server.bin.path / 'pg_dump'} -d '{server.dsn()}'"
+    environment = os.environ | {"RESTIC_PASSWORD": "bench", "OUT": str(folder)}
+    subprocess.run(["bash", "-o", "pipefail", "-c", f"{dump} | {rest}"], env=environment, check=True)
+
+
+def zstd_openssl(server: embedded.EmbeddedPostgres, folder: Path) -> None:
+    _pipeline(
+        server, "zstd -q -3 | openssl enc -aes-256-ctr -pbkdf2 -pass pass:bench > $OUT/dump && sync $OUT/dump", folder
+    )
+
+
+def restic(server: embedded.EmbeddedPostgres, folder: Path) -> None:
+    _pipeline(
+        server,
+        "{ restic -q -r $OUT/repo init > /dev/null && restic -q -r $OUT/repo backup --stdin; }",
+        folder,
+    )
+
+
+def _timed(
+    contender: Callable[[embedded.EmbeddedPostgres, Path], None], server: embedded.EmbeddedPostgres
+) -> tuple[float, int]:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "out"
+        begun = time.perf_counter()
+        contender(server, folder)
+        seconds = time.perf_counter() - begun
+        return seconds, sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
+def fingerprint_seconds(server: embedded.EmbeddedPostgres) -> float:
+    """What hashing every line for the fingerprints costs one process, the reading not counted."""
+    with (
+        psycopg.connect(server.dsn()) as connection,
+        connection.cursor() as cursor,
+        cursor.copy("COPY messages TO STDOUT") as copy,
+    ):
+        lines = [bytes(line) for line in copy]
+    begun = time.perf_counter()
+    total = 0
+    for line in lines:
+        total += int.from_bytes(hashlib.sha256(line).digest(), "big")
+    return time.perf_counter() - begun
+
+
+def compare(messages: int, tenants: int, rounds: int) -> None:
+    peers = {"pg_dump|zstd -3|openssl": (zstd_openssl, ("zstd", "openssl")), "pg_dump|restic": (restic, ("restic",))}
+    for name, (_, tools) in list(peers.items()):
+        if missing := [tool for tool in tools if shutil.which(tool) is None]:
+            print(f"note: {name} is left out, {', '.join(missing)} is not installed")
+            del peers[name]
+    with seeded(messages, tenants) as server:
+        _timed(ours, server)
+        times: dict[str, list[float]] = {name: [] for name in ("ours", *peers)}
+        sizes: dict[str, int] = {}
+        for _ in range(rounds):
+            for name, contender in (("ours", ours), *((n, p[0]) for n, p in peers.items())):
+                seconds, sizes[name] = _timed(contender, server)
+                times[name].append(seconds)
+        print(f"{messages:,} messages, {tenants:,} tenants, {rounds} rounds")
+        for name, seconds_all in times.items():
+            ratios = [theirs / mine for theirs, mine in zip(seconds_all, times["ours"], strict=True)]
+            print(
+                f"{name:26} {statistics.median(seconds_all):6.2f} s  {sizes[name] / 1e6:7.1f} MB  "
+                f"ours is {statistics.median(ratios):.2f} x as fast, {sizes['ours'] / sizes[name]:.2f} x the size"
+            )
+        spent = fingerprint_seconds(server)
+        print(f"fingerprints: {spent:.2f} s of one process, included above")
+
+
+def small_tenants(messages: int, rounds: int) -> None:
+    medians = {}
+    for tenants in (10, 10_000):
+        with seeded(messages, tenants) as server:
+            _timed(ours, server)
+            medians[tenants] = statistics.median(_timed(ours, server)[0] for _ in range(rounds))
+            print(f"{messages:,} messages, {tenants:,} tenants: {medians[tenants]:.2f} s")
+    print(f"10,000 tenants take {medians[10_000] / medians[10]:.2f} x the time of 10")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument("--tenants", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--small", action="store_true")
+    given = parser.parse_args()
+    if given.small:
+        small_tenants(given.messages, given.rounds)
+    else:
+        compare(given.messages, given.tenants, given.rounds)
+
+
+if __name__ == "__main__":
+    main()
