@@ -31,7 +31,7 @@ def load_faults_base(server: EmbeddedPostgres, name: str = "faults_base") -> str
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     psql = find_bin(18).path / "psql"
     for file in ("roles.sql", "base.sql"):
-        command = [psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", FAULTS / file, server.dsn(name)]
+        command = [str(psql), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(FAULTS / file), server.dsn(name)]
         subprocess.run(command, check=True, capture_output=True)
     return server.dsn(name)
 

@@ -88,9 +88,7 @@ def _line_of(text: str, path: str) -> int:
             if skip == 0:
                 break
             skip -= 1
-    wanted = re.compile(
-        rf"^\s*(?:\[.*\b)?[\"']?{re.escape(key)}[\"']?\s*(?:=|\.|\])|[{{,]\s*{re.escape(key)}\s*="
-    )
+    wanted = re.compile(rf"^\s*(?:\[.*\b)?[\"']?{re.escape(key)}[\"']?\s*(?:=|\.|\])|[{{,]\s*{re.escape(key)}\s*=")
     order = (*range(at, len(lines)), *range(at))
     return next((number + 1 for number in order if wanted.search(lines[number])), at + 1)
 

@@ -28,7 +28,10 @@ def _is_opaque_key(table: Table, index: Index) -> bool:
     requirement="D2",
     maps=ACCESS,
 )
-@falsified_by("CREATE UNIQUE INDEX leaky ON {tenant_table} ({text_column}) WHERE {text_column} = 'once'", also=("TP901",))
+@falsified_by(
+    "CREATE UNIQUE INDEX leaky ON {tenant_table} ({text_column}) WHERE {text_column} = 'once'",
+    also=("TP901",),
+)
 def test_unique_keys_include_the_tenant(catalog: Catalog, findings: Findings) -> None:
     """A unique key across tenants answers 'does anybody have this?' and lets one tenant squat another's names.
 

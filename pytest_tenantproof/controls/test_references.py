@@ -193,7 +193,10 @@ def test_declared_references_are_enforced(catalog: Catalog, findings: Findings) 
     requirement="D2",
     maps=INTEGRITY,
 )
-@falsified_by("CREATE TABLE {schema}.archived () INHERITS ({tenant_table})", also=("TP102", "TP104", "TP117", "TP201", "TP203"))
+@falsified_by(
+    "CREATE TABLE {schema}.archived () INHERITS ({tenant_table})",
+    also=("TP102", "TP104", "TP117", "TP201", "TP203"),
+)
 def test_no_legacy_inheritance(catalog: Catalog, findings: Findings) -> None:
     """An inheritance child has none of its parent's keys, policies or triggers, yet its rows show in it."""
     for table in catalog.of_kind(Kind.TENANT, Kind.MEMBERSHIP, Kind.AUDIT, Kind.REGISTRY, Kind.UNCLASSIFIED):

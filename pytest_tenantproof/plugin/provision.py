@@ -56,8 +56,8 @@ def _filled(where: Provisioned, settings: Settings, say: Callable[[str], None]) 
 def _container() -> Provisioned:
     from testcontainers.community.postgres import PostgresContainer
 
-    box: Any = PostgresContainer(_IMAGE, driver=None)
     try:
+        box: Any = PostgresContainer(_IMAGE, driver=None)
         box.start()
     except Exception as error:
         raise TargetUnreachable(

@@ -1,6 +1,7 @@
 """One evidence run: prepared once, judged by every worker on the same snapshot, written by the controller."""
 
 import dataclasses
+import html
 import os
 import tempfile
 from collections.abc import Generator
@@ -171,6 +172,20 @@ class EvidencePlugin:
         reason = f"{call.when}: {collect.first_line(call.excinfo.value)}"
         skipped = isinstance(call.excinfo.value, pytest.skip.Exception | NotRun)
         return Result(item.control.id, Outcome.NOT_RUN if skipped else Outcome.ERROR, reason)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_header(self, cells: list[str]) -> None:
+        """pytest-html: columns for control, severity and outcome."""
+        for at, name in enumerate(("Control", "Severity", "Evidence"), 1):
+            cells.insert(at, f"<th>{name}</th>")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_row(self, report: pytest.TestReport, cells: list[str]) -> None:
+        declared = next((c for c in self.catalogue if c.id == getattr(report, "tenantproof_control", "")), None)
+        data = getattr(report, "tenantproof", None) or {"outcome": ""}
+        values = (declared.id, declared.severity, data["outcome"]) if declared else ("", "", "")
+        for at, value in enumerate(values, 1):
+            cells.insert(at, f"<td>{html.escape(str(value))}</td>")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = getattr(report, "tenantproof", None)

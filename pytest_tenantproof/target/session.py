@@ -40,9 +40,7 @@ class TargetInfo:
     server_time: str
 
 
-def connect(
-    dsn: str, *, limits: dict[str, str] | None = None, read_only: bool = False
-) -> psycopg.Connection[Any]:
+def connect(dsn: str, *, limits: dict[str, str] | None = None, read_only: bool = False) -> psycopg.Connection[Any]:
     """A connection with time limits, in autocommit. Raises TargetUnreachable; the password is never in it."""
     options = dict(_LIMITS if limits is None else limits)
     if read_only:
@@ -76,9 +74,7 @@ def _unreachable(error: psycopg.Error, dsn: str) -> TargetUnreachable:
         "does not exist": "correct the database or role name in the connection string.",
         "timeout": "check host, port, firewall and that the server answers.",
     }
-    remedy = next(
-        (r for part, r in remedies.items() if part in text), "check host, port and that it is running."
-    )
+    remedy = next((r for part, r in remedies.items() if part in text), "check host, port and that it is running.")
     return TargetUnreachable(f"cannot connect to {where}: {text}.", remedy=remedy)
 
 
