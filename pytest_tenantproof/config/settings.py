@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pytest_tenantproof.config.backup import BackupSettings
+from pytest_tenantproof.config.notify import NotifySettings
 from pytest_tenantproof.errors import ConfigError, UsageError
 from pytest_tenantproof.model import Waiver
 
@@ -119,6 +120,7 @@ class Settings:
     targets: Mapping[str, TargetSettings] = field(default_factory=dict)
     waivers: tuple[Waiver, ...] = ()
     backup: BackupSettings = field(default_factory=BackupSettings)
+    notify: NotifySettings = field(default_factory=NotifySettings)
     root: Path = field(default_factory=Path.cwd, metadata={"internal": True})
     source: str = field(default="(defaults)", metadata={"internal": True})
     digest: str = field(default="", metadata={"internal": True})
