@@ -18,16 +18,20 @@ from pytest_tenantproof.attest.sign import Signer
 from pytest_tenantproof.attest.statement import statement
 from pytest_tenantproof.errors import EvidenceError
 
-__all__ = ["BUNDLE_NAME", "STATEMENT_FILE", "bundles", "new_run_id", "previous_of", "write_bundle"]
+__all__ = ["BUNDLE_NAME", "STATEMENT_FILE", "bundles", "next_run_id", "previous_of", "write_bundle"]
 
 BUNDLE_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 STATEMENT_FILE = "statement.intoto.jsonl"
 PUBLIC_KEY_FILE = "signing-key.pub"
 
 
-def new_run_id(now: datetime) -> str:
-    """<UTC yyyymmddThhmmssZ>-<8 hex>"""
-    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+def next_run_id(folder: Path, now: datetime) -> str:
+    """<UTC yyyymmddThhmmssZ>-<8 hex>, greater than that of every bundle there: names sort as runs follow."""
+    newest = max((path.name for path in bundles(folder)), default="")
+    second = max(f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}", newest[:16])
+    if second != newest[:16]:
+        return f"{second}-{secrets.randbelow(2**31):08x}"
+    return f"{second}-{int(newest[17:], 16) + 1 + secrets.randbelow(2**20):08x}"
 
 
 def bundles(folder: Path) -> tuple[Path, ...]:
@@ -65,19 +69,19 @@ def write_bundle(
     root: Path,
     target: str,
     signer: Signer,
-    report_after: Callable[[dict[str, str] | None], Mapping[str, Any]],
+    report_after: Callable[[str, dict[str, str] | None], Mapping[str, Any]],
     render: Mapping[str, Callable[[Mapping[str, Any]], bytes]],
     extra: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Writes `root/target/<run id>/` and returns its path.
 
-    `report_after` gives the report once the previous run is known; `render` maps file names to renderers of
-    it. Raises EvidenceError; then no bundle is left behind.
+    `report_after` gives the report once its run id and the previous run are known; `render` maps file names to
+    renderers of it. Raises EvidenceError; then no bundle is left behind.
     """
     folder = root / target
     try:
         with _alone(folder):
-            report = report_after(previous_of(folder))
+            report = report_after(next_run_id(folder, datetime.now(UTC)), previous_of(folder))
             files = {"report.json": to_bytes(report)}
             files |= {name: make(report) for name, make in render.items()} | dict(extra or {})
             if signer.ephemeral:

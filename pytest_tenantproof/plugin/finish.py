@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest_tenantproof
 from pytest_tenantproof import controls
-from pytest_tenantproof.attest import bundle, keys
+from pytest_tenantproof.attest import bundle, keys, runlog
 from pytest_tenantproof.attest.record import Run, record
 from pytest_tenantproof.attest.sign import Signer, new_seed
 from pytest_tenantproof.catalog import digest
@@ -56,16 +56,16 @@ def write(run: "EvidencePlugin") -> Written:
     results = tuple((control, _result(control, run.results)) for control in declared)
     verdict, status = verdict_of(tuple(result for _, result in results), scope)
     finished = datetime.now(UTC)
-    run_id = bundle.new_run_id(run.started)
     made: dict[str, Any] = {}
 
-    def report_after(previous: dict[str, str] | None) -> Mapping[str, Any]:
+    def report_after(run_id: str, previous: dict[str, str] | None) -> Mapping[str, Any]:
         made.update(record(_run(run, run_id, finished, verdict, scope, results, previous)))
         return made
 
     root = Path(run.config.invocation_params.dir, run.config.getoption("--evidence-dir"))
     render = {"report.html": render_html, "junit.xml": render_junit}
     path = bundle.write_bundle(root, run.target, run.signing_key, report_after, render)
+    runlog.append(root, run.signing_key)
     return Written(path, made, status, run.signing_key.ephemeral)
 
 

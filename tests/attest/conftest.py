@@ -1,7 +1,6 @@
 """A bundle as a run writes it."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -53,12 +52,11 @@ def write(tmp_path: Path, signer: Signer) -> WriteBundle:
     """Writes one more bundle below tmp_path/evidence."""
 
     def again(by: Signer = signer) -> Path:
-        run_id = bundle.new_run_id(datetime.now(UTC))
         return bundle.write_bundle(
             tmp_path / "evidence",
             "prod",
             by,
-            lambda previous: record(make_run(previous, run_id, ephemeral=by.ephemeral)),
+            lambda run_id, previous: record(make_run(previous, run_id, ephemeral=by.ephemeral)),
             {"report.html": render_html, "junit.xml": render_junit},
         )
 

@@ -171,12 +171,10 @@ from tests.attest.conftest import make_run
 from pytest_tenantproof.attest import bundle
 from pytest_tenantproof.attest.record import record
 from pytest_tenantproof.attest.sign import Signer
-from datetime import UTC, datetime
 signer = Signer(bytes(32))
 print("ready", flush=True)
 while True:
-    run_id = bundle.new_run_id(datetime.now(UTC))
-    bundle.write_bundle(Path(sys.argv[1]), "prod", signer, lambda p: record(make_run(p, run_id)),
+    bundle.write_bundle(Path(sys.argv[1]), "prod", signer, lambda run_id, p: record(make_run(p, run_id)),
                         {"big.bin": lambda r: b"x" * 3_000_000})
 """
 

@@ -1,11 +1,16 @@
 """The recipes of docs/VERIFYING.md, run as they stand there."""
 
 import re
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
-from pytest_tenantproof.attest import keys
+import pytest
+
+from pytest_tenantproof.attest import keys, runlog
 from pytest_tenantproof.attest.sign import Signer
+from pytest_tenantproof.cli import main
 from tests.attest.conftest import WriteBundle
 from tests.support import REPOSITORY
 
@@ -37,3 +42,35 @@ def test_openssl_verifies_a_bundle(write: WriteBundle, signer: Signer, tmp_path:
     statement = bundle / "statement.intoto.jsonl"
     statement.write_bytes(statement.read_bytes().replace(b'"payload":"e', b'"payload":"f'))
     assert _run(_recipe(0), tmp_path, bundle, key).returncode != 0
+
+
+def test_the_log_recipes_of_the_document(
+    write: WriteBundle,
+    signer: Signer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tenantproof.pub").write_text(keys.public_pem(signer.public))
+    private, _ = keys.new_key(tmp_path, "auditor")
+    monkeypatch.setenv(keys.KEY_FILE_VARIABLE, str(private))
+    path = write()
+    runlog.append(tmp_path / "evidence", signer)
+    section = (
+        (REPOSITORY / "docs" / "VERIFYING.md")
+        .read_text()
+        .partition("## That nothing was removed")[2]
+        .partition("\n## ")[0]
+    )
+    commands = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    assert len(commands) == 6
+    for command in commands:
+        words = shlex.split(command.replace("evidence/prod/<bundle>", str(path)).replace("<bundle>", str(path)))
+        if words[0] == "cp":
+            shutil.copy(words[1], words[2])
+            continue
+        assert main(words[1:]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert said.count("none removed, replaced or reordered") == 2
+    assert "is in tenantproof-log/" in said

@@ -1,0 +1,208 @@
+"""A history that was deleted, back-dated, edited or forked is named; a checkpoint kept from earlier proves it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_tenantproof.attest import bundle, dsse, merkle, note, runlog
+from pytest_tenantproof.attest.note import Checkpoint
+from pytest_tenantproof.attest.proof import prove, verify_proof
+from pytest_tenantproof.attest.record import record
+from pytest_tenantproof.attest.sign import Signer, new_seed
+from pytest_tenantproof.attest.verify_log import verify_log
+from pytest_tenantproof.errors import EvidenceError, VerificationError
+from pytest_tenantproof.report import render_html
+from tests.attest.conftest import WriteBundle, make_run
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "evidence"
+
+
+@pytest.fixture
+def history(write: WriteBundle, signer: Signer, root: Path) -> list[Path]:
+    """Four logged runs; `kept` beside the folder is the checkpoint after the third."""
+    paths = []
+    for number in range(4):
+        paths.append(write())
+        runlog.append(root, signer)
+        if number == 2:
+            shutil.copy(runlog.checkpoint_file(root), root.parent / "kept")
+    return paths
+
+
+def reason(root: Path, signer: Signer, **more: object) -> str:
+    with pytest.raises(VerificationError) as caught:
+        verify_log(root, [signer.public], **more)  # type: ignore[arg-type]
+    return caught.value.reason
+
+
+def rewrite(root: Path, signer: Signer, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    """The attack of somebody who holds the signing key: another history, properly signed."""
+    lines = change(runlog.lines_of(root))
+    (runlog.log_folder(root) / "entries.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+    origin = runlog.checkpoint_file(root).read_text().split("\n")[0]
+    checkpoint = Checkpoint(origin, len(lines), merkle.root_hash(runlog.leaves_of(lines)))
+    runlog.checkpoint_file(root).write_bytes(note.signed_checkpoint(checkpoint, signer))
+
+
+def test_an_untouched_history_verifies(history: list[Path], root: Path, signer: Signer) -> None:
+    current, found = verify_log(root, [signer.public], since=(root.parent / "kept").read_bytes())
+    assert current.size == 4
+    assert [v.run_id for v in found] == [path.name for path in history]
+
+
+def test_a_removed_run_is_named(history: list[Path], root: Path, signer: Signer) -> None:
+    shutil.rmtree(history[1])
+    with pytest.raises(VerificationError, match=history[1].name) as caught:
+        verify_log(root, [signer.public])
+    assert caught.value.reason == "log-run-removed"
+
+
+def test_a_run_removed_from_bundles_and_log_is_noticed(history: list[Path], root: Path, signer: Signer) -> None:
+    shutil.rmtree(history[3])
+    entries = runlog.log_folder(root) / "entries.jsonl"
+    lines = entries.read_bytes().splitlines(keepends=True)
+    entries.write_bytes(b"".join(lines[:3]))
+    assert reason(root, signer) == "log-truncated"
+    shutil.rmtree(history[2])
+    rewrite(root, signer, lambda held: held[:2])
+    verify_log(root, [signer.public])  # whoever holds the key can cut the end: only a kept checkpoint shows it
+    assert reason(root, signer, since=(root.parent / "kept").read_bytes()) == "log-truncated"
+
+
+def test_an_edited_entry_is_noticed(history: list[Path], root: Path, signer: Signer) -> None:
+    entries = runlog.log_folder(root) / "entries.jsonl"
+    entries.write_bytes(entries.read_bytes().replace(b'"failed"', b'"proven"', 1))
+    assert reason(root, signer) == "log-changed"
+    rewrite(root, signer, lambda held: held)
+    assert reason(root, signer) == "log-run-replaced"
+    assert reason(root, signer, since=(root.parent / "kept").read_bytes()) == "log-forked"
+
+
+def test_a_forked_history_is_named(history: list[Path], write: WriteBundle, root: Path, signer: Signer) -> None:
+    write()
+    write()
+    runlog.append(root, signer)
+    kept = runlog.checkpoint_file(root).read_bytes()
+    rewrite(root, signer, lambda held: [*held[:4], held[5], held[4]])
+    assert reason(root, signer) == "log-reordered"
+    assert reason(root, signer, since=kept) == "log-forked"
+
+
+def test_a_backdated_run_is_named(history: list[Path], root: Path, signer: Signer) -> None:
+    def early(run_id: str, previous: dict[str, str] | None) -> dict[str, object]:
+        return record(make_run(previous, run_id)) | {"finished": "2020-01-01T00:00:00Z"}
+
+    bundle.write_bundle(root, "prod", signer, early, {"report.html": render_html})
+    runlog.append(root, signer)
+    assert reason(root, signer) == "log-reordered"
+
+
+def test_a_replaced_log_is_named(history: list[Path], root: Path, signer: Signer) -> None:
+    shutil.rmtree(runlog.log_folder(root))
+    assert reason(root, signer) == "log-missing"
+    runlog.append(root, signer)
+    verify_log(root, [signer.public])
+    assert reason(root, signer, since=(root.parent / "kept").read_bytes()) == "log-replaced"
+
+
+def test_unlogged_and_unsigned_runs_are_named(
+    history: list[Path], write: WriteBundle, root: Path, signer: Signer
+) -> None:
+    path = write()
+    assert reason(root, signer) == "log-run-unlogged"
+    line = runlog.entry_of(path, json.loads((path / "report.json").read_bytes())).line
+    entries = runlog.log_folder(root) / "entries.jsonl"
+    entries.write_bytes(entries.read_bytes() + line + b"\n")
+    assert reason(root, signer) == "log-unsigned"
+    runlog.append(root, signer)
+    assert len(verify_log(root, [signer.public])[1]) == 5
+
+
+def test_a_run_that_was_cut_off_is_logged_by_the_next(
+    history: list[Path], write: WriteBundle, root: Path, signer: Signer
+) -> None:
+    entries = runlog.log_folder(root) / "entries.jsonl"
+    entries.write_bytes(entries.read_bytes() + b'{"half')
+    write()
+    assert runlog.append(root, signer).size == 5
+    assert len(verify_log(root, [signer.public])[1]) == 5
+
+
+def test_a_changed_log_is_not_written_on(history: list[Path], root: Path, signer: Signer) -> None:
+    entries = runlog.log_folder(root) / "entries.jsonl"
+    good = entries.read_bytes()
+    for bad in (good.replace(b"failed", b"proven", 1), good[: len(good) // 2], b""):
+        entries.write_bytes(bad)
+        with pytest.raises(EvidenceError, match="changed"):
+            runlog.append(root, signer)
+        assert entries.read_bytes() == bad
+    entries.write_bytes(good)
+    runlog.checkpoint_file(root).unlink()
+    with pytest.raises(EvidenceError, match="checkpoint is missing"):
+        runlog.append(root, signer)
+
+
+def test_a_checkpoint_by_another_key_is_refused(history: list[Path], root: Path, signer: Signer) -> None:
+    stranger = Signer(new_seed())
+    rewrite(root, stranger, lambda held: held)
+    assert reason(root, signer) == "key-unknown"
+
+
+def test_every_byte_of_a_checkpoint_counts(history: list[Path], root: Path, signer: Signer) -> None:
+    file = runlog.checkpoint_file(root)
+    good = file.read_bytes()
+    for at in range(len(good)):
+        changed = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
+        with pytest.raises(VerificationError):
+            note.open_checkpoint(changed, [signer.public])
+    for bad in (b"", good[:-1], good + b"x", good.replace(b"\n\n", b"\n"), b"\xff" + good, good * 2000):
+        with pytest.raises(VerificationError):
+            note.open_checkpoint(bad, [signer.public])
+
+
+def test_an_auditor_cosigns_what_was_seen(history: list[Path], root: Path, signer: Signer) -> None:
+    auditor = Signer(new_seed())
+    kept = (root.parent / "kept").read_bytes()
+    assert reason(root, signer, since=kept, cosigners={"auditor": auditor.public}) == "cosignature-missing"
+    cosigned = note.add_cosignature(kept, "auditor", auditor, 1_800_000_000)
+    assert note.cosigned_at(cosigned, {"auditor": auditor.public}) == {"auditor": 1_800_000_000}
+    verify_log(root, [signer.public], since=cosigned, cosigners={"auditor": auditor.public})
+    other = Signer(new_seed())
+    assert reason(root, signer, since=cosigned, cosigners={"auditor": other.public}) == "cosignature-missing"
+    text, line = cosigned.rsplit(b" ", 1)
+    forged = text + b" " + line[:20] + (b"A" if line[20:21] != b"A" else b"B") + line[21:]
+    assert reason(root, signer, since=forged, cosigners={"auditor": auditor.public}) == "signature-invalid"
+
+
+def test_checkpoint_and_envelope_signatures_are_never_confused(signer: Signer) -> None:
+    checkpoint = Checkpoint("tenantproof-log/x", 1, bytes(32))
+    envelope = dsse.envelope(checkpoint.text.encode(), signer)
+    with pytest.raises(VerificationError):
+        note.open_checkpoint(envelope, [signer.public])
+
+
+def test_one_bundle_is_shown_to_be_in_the_log(history: list[Path], root: Path, signer: Signer, tmp_path: Path) -> None:
+    kept, proof = (root.parent / "kept").read_bytes(), prove(history[1], since=3)
+    alone = tmp_path / "alone" / history[1].name
+    shutil.copytree(history[1], alone)
+    assert verify_proof(proof, alone, [signer.public], since=kept).size == 4
+    bad = {
+        "log-run-replaced": (proof, history[2]),
+        "proof-invalid": (proof.replace(b'"index":1', b'"index":2'), alone),
+        "proof-malformed": (proof.replace(b'"index":1', b'"index":"1"'), alone),
+        "log-forked": (prove(history[1], since=2), alone),
+        "json-malformed": (proof[:-1], alone),
+        "envelope-malformed": (proof, alone),
+    }
+    for expected, (data, path) in bad.items():
+        if expected == "envelope-malformed":
+            (alone / "statement.intoto.jsonl").write_bytes(b"{}\n")
+        with pytest.raises(VerificationError) as caught:
+            verify_proof(data, path, [signer.public], since=kept)
+        assert caught.value.reason == expected
