@@ -115,7 +115,7 @@ def _opened(spec: StoreSpec, dry_run: bool, stack: contextlib.ExitStack) -> Stor
 
 
 def _recipients(settings: Settings) -> tuple[Recipient, ...]:
-    found = {r.id: r for r in map(parse_recipient, settings.backup.recipients)}
+    found = {r.id: r for r in map(parse_recipient, (*settings.backup.recipients, *settings.backup.escrow))}
     if not found:
         raise BackupError(
             "[tenantproof.backup] has no recipients: nobody could read the backup.",

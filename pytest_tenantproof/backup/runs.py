@@ -21,7 +21,7 @@ from pytest_tenantproof.backup.manifest import (
     run_time,
 )
 from pytest_tenantproof.backup.manifest_json import manifest_from_json
-from pytest_tenantproof.backup.store import ObjectLocked, Store, Stored
+from pytest_tenantproof.backup.store import DeletionDenied, ObjectLocked, Store, Stored
 from pytest_tenantproof.errors import BackupError, FormatError, StoreError, VerificationError
 
 __all__ = [
@@ -141,7 +141,8 @@ def read_plain(store: Store, manifest: Manifest, archive: Archive, segment: Segm
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What was removed of unfinished runs: run ids, partial uploads, and runs that Object Lock still keeps."""
+    """What was removed of unfinished runs: run ids, partial uploads, and the runs that Object Lock, or the lack
+    of the right to delete, still keeps."""
 
     runs: tuple[str, ...] = ()
     uploads: int = 0
@@ -190,14 +191,14 @@ def _abandoned(store: Store, run: Run, source: dict[str, str], now: datetime) ->
 
 def remove_run(store: Store, key_store: Store, run: Run) -> bool:
     """Removes a run, its manifest first, so that at no moment half of it looks like a backup. False when
-    Object Lock keeps some of it. Raises StoreError."""
+    Object Lock, or the lack of the right to delete, keeps some of it. Raises StoreError."""
     first = manifest_name(run.id)
     names = sorted(run.objects, key=lambda name: (name != first, name == claim_name(run.id), name))
     whole = True
     for name in names:
         try:
             store.delete(name)
-        except ObjectLocked:
+        except (ObjectLocked, DeletionDenied):
             whole = False
             if name == first:
                 return False
@@ -209,7 +210,7 @@ def remove_run(store: Store, key_store: Store, run: Run) -> bool:
 
 
 def _deleted(store: Store, name: str) -> bool:
-    with contextlib.suppress(ObjectLocked):
+    with contextlib.suppress(ObjectLocked, DeletionDenied):
         store.delete(name)
         return True
     return False

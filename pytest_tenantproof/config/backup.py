@@ -25,7 +25,11 @@ class BackupSettings:
     lock_days: int = 0
     """For how many days Object Lock protects a backup."""
     recipients: tuple[str, ...] = ()
-    """Public keys (tpbpub1:...) that can read backups; at least two, one of them in escrow."""
+    """Public keys (tpbpub1:...) that can read backups."""
+    escrow: tuple[str, ...] = ()
+    """Further public keys that can read them, whose private keys are held elsewhere for the day the others are lost."""
+    trusted_keys: tuple[str, ...] = ()
+    """Public signing keys (PEM files) whose manifests count, beside the key in use; relative to the config file."""
     private_key_file: str = ""
     """Where `restore` finds the private key. The machine that backs up must not have it."""
     workers: int = 2

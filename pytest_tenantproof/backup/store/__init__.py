@@ -4,7 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pytest_tenantproof.backup.store.base import Capabilities, ObjectLocked, Store, Stored, StoreSpec, Writer
+from pytest_tenantproof.backup.store.base import (
+    Capabilities,
+    DeletionDenied,
+    ObjectLocked,
+    Store,
+    Stored,
+    StoreSpec,
+    Writer,
+)
 from pytest_tenantproof.backup.store.discard import DiscardStore
 from pytest_tenantproof.backup.store.local import LocalStore
 from pytest_tenantproof.config.backup import BackupSettings
@@ -12,6 +20,7 @@ from pytest_tenantproof.errors import ConfigError
 
 __all__ = [
     "Capabilities",
+    "DeletionDenied",
     "DiscardStore",
     "LocalStore",
     "ObjectLocked",

@@ -8,13 +8,17 @@ from typing import Protocol
 
 from pytest_tenantproof.errors import StoreError
 
-__all__ = ["Capabilities", "ObjectLocked", "Store", "StoreSpec", "Stored", "Writer", "check_name"]
+__all__ = ["Capabilities", "DeletionDenied", "ObjectLocked", "Store", "StoreSpec", "Stored", "Writer", "check_name"]
 
 _NAME = re.compile(r"(?!/)(?:(?!\.{1,2}(?:/|$))[A-Za-z0-9._~@=+-]+(?:/|$))+(?<!/)")
 
 
 class ObjectLocked(StoreError):
     """The store keeps the object until a date: not a fault, and not to be worked around."""
+
+
+class DeletionDenied(StoreError):
+    """This identity may not delete, as it should be for one that only backs up."""
 
 
 def check_name(name: str) -> str:
@@ -80,7 +84,8 @@ class Store(Protocol):
     """Objects by name. Every method raises StoreError; names are checked by `check_name`.
 
     An object appears whole or not at all, and only when its bytes were verified: by the server against a
-    checksum sent with them, or (local folder) by reading them back. Locked objects raise ObjectLocked.
+    checksum sent with them, or (local folder) by reading them back. Locked objects raise ObjectLocked, and an
+    identity without the right to delete DeletionDenied.
     """
 
     @property
@@ -116,6 +121,10 @@ class Store(Protocol):
 
     def delete(self, name: str) -> None:
         """Removes every version, the newest first. An object that is not there is no error."""
+        ...
+
+    def delete_older(self, name: str) -> None:
+        """Removes every version but the newest, so that what was overwritten is gone."""
         ...
 
     def abort_partial(self, prefix: str) -> int:

@@ -53,6 +53,9 @@ class DiscardStore:
     def delete(self, name: str) -> None:
         """There is nothing to delete."""
 
+    def delete_older(self, name: str) -> None:
+        """There is nothing to delete."""
+
     def abort_partial(self, prefix: str) -> int:
         return 0
 

@@ -118,6 +118,9 @@ class LocalStore:
                 with contextlib.suppress(OSError):
                     (self.root / folder).rmdir()
 
+    def delete_older(self, name: str) -> None:
+        """A folder keeps no versions."""
+
     def abort_partial(self, prefix: str) -> int:
         marker = _partial_name(prefix)
         found = [p for p in (self.root / _PARTIAL).glob("*") if p.name.startswith(marker)]

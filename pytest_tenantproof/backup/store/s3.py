@@ -20,6 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from pytest_tenantproof.backup.store.base import (
     Capabilities,
+    DeletionDenied,
     ObjectLocked,
     Stored,
     StoreSpec,
@@ -98,10 +99,13 @@ class S3Store:
             ) from error
 
     def checksum(self, data: bytes) -> dict[str, Any]:
-        """The argument by which the server verifies what it receives."""
+        """The arguments by which the server verifies what it receives; Object Lock insists on one of them."""
         if self.spec.checksums == "md5":
             return {"ContentMD5": base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()}
-        return {"ChecksumSHA256": base64.b64encode(hashlib.sha256(data).digest()).decode()}
+        return {
+            "ChecksumAlgorithm": "SHA256",
+            "ChecksumSHA256": base64.b64encode(hashlib.sha256(data).digest()).decode(),
+        }
 
     def lock(self, wanted: bool, until: datetime | None = None) -> dict[str, Any]:
         """Arguments that put an object under Object Lock, where that is configured."""
@@ -263,19 +267,29 @@ class S3Store:
         for stored, _ in [found for found in self._history(name) if found[0].name == name]:
             self.delete_version(name, stored.version)
 
+    def delete_older(self, name: str) -> None:
+        found = [stored for stored, _ in self._history(name) if stored.name == name]
+        for stored in found[1:]:
+            self.delete_version(name, stored.version)
+
     def delete_version(self, name: str, version: str) -> None:
-        """Removes one version. Raises ObjectLocked where Object Lock keeps it."""
+        """Removes one version. Raises ObjectLocked where Object Lock keeps it, DeletionDenied without the right."""
         more: dict[str, Any] = {"VersionId": version} if version else {}
         with self.reported("delete", name):
             try:
                 self.client.delete_object(**self.where(name), **more)
             except ClientError as error:
-                if code_of(error) in _DENIED and (until := self._locked(name, version)):
+                if code_of(error) not in _DENIED:
+                    raise
+                if until := self._locked(name, version):
                     raise ObjectLocked(
                         f"{self.url}/{name} is locked until {until:%Y-%m-%d %H:%M} UTC.",
                         remedy="wait: Object Lock is doing its work.",
                     ) from error
-                raise
+                raise DeletionDenied(
+                    f"this identity may not delete {self.url}/{name}.",
+                    remedy="let an identity that may delete run `tenantproof retention`.",
+                ) from error
 
     def _locked(self, name: str, version: str) -> datetime | None:
         found = self.head(name, version=version)

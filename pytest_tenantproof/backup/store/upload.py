@@ -76,8 +76,8 @@ class Upload:
             answer = self._store.client.upload_part(
                 **self._where, UploadId=self._id, PartNumber=number, Body=part, **checksum
             )
-        checksum.pop("ContentMD5", None)
-        return {"PartNumber": number, "ETag": answer["ETag"], **checksum}
+        proof = {name: value for name, value in checksum.items() if name == "ChecksumSHA256"}
+        return {"PartNumber": number, "ETag": answer["ETag"], **proof}
 
     def commit(self) -> Stored:
         if self._done is None:
@@ -98,6 +98,8 @@ class Upload:
                     **self._where, UploadId=self._id, MultipartUpload={"Parts": self._parts}, **more
                 )
                 version, proof = answer.get("VersionId", ""), dict(answer)
+                if self._store.spec.checksums == "sha256" and "ChecksumSHA256" not in proof:
+                    proof = self._described(version)
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") not in _GONE:
                     raise
@@ -107,15 +109,19 @@ class Upload:
         stored = Stored(self._name, self._size, self._whole.hexdigest(), version)
         return self._store.settled(stored, self._lock)
 
+    def _described(self, version: str = "") -> dict[str, Any]:
+        more: dict[str, Any] = {"VersionId": version} if version else {}
+        return dict(self._store.client.head_object(**self._where, ChecksumMode="ENABLED", **more))
+
     def _already_there(self) -> tuple[str, dict[str, Any]]:
         """The answer to a completion that succeeded was lost on the way: the retry found it done."""
-        answer = self._store.client.head_object(**self._where, ChecksumMode="ENABLED")
+        answer = self._described()
         if answer["ContentLength"] != self._size:
             raise StoreError(
                 f"{self._store.url}/{self._name} exists and differs.",
                 remedy="never reuse a run's name; run again.",
             )
-        return answer.get("VersionId", ""), dict(answer)
+        return answer.get("VersionId", ""), answer
 
     def _compare(self, proof: dict[str, Any]) -> None:
         """The server's digest over all parts has to be ours. One that shows neither is a fault."""
@@ -124,8 +130,8 @@ class Upload:
             ours = f"{hashlib.md5(composite, usedforsecurity=False).hexdigest()}-{len(self._digests)}"
             theirs = str(proof.get("ETag", "")).strip('"')
         else:
-            ours = f"{base64.b64encode(hashlib.sha256(composite).digest()).decode()}-{len(self._digests)}"
-            theirs = str(proof.get("ChecksumSHA256", ""))
+            ours = base64.b64encode(hashlib.sha256(composite).digest()).decode()
+            theirs = str(proof.get("ChecksumSHA256", "")).partition("-")[0]
         if ours != theirs:
             raise StoreError(
                 f"{self._store.url}/{self._name}: the server's checksum is {theirs or 'not given'}, not {ours}.",
