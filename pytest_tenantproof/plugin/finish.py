@@ -17,7 +17,7 @@ from pytest_tenantproof.catalog import digest
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.errors import SigningKeyError
 from pytest_tenantproof.model import Control, Outcome, Result, Scope, Verdict, verdict_of
-from pytest_tenantproof.report import checklist, render_html, render_junit
+from pytest_tenantproof.report import RENDERERS, checklist
 from pytest_tenantproof.report.shape import headline
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def write(run: "EvidencePlugin") -> Written:
         return made
 
     root = Path(run.config.invocation_params.dir, run.config.getoption("--evidence-dir"))
-    render = {"report.html": render_html, "junit.xml": render_junit}
-    path = bundle.write_bundle(root, run.target, run.signing_key, report_after, render)
+    path = bundle.write_bundle(root, run.target, run.signing_key, report_after, RENDERERS)
     runlog.append(root, run.signing_key)
     return Written(path, made, status, run.signing_key.ephemeral)
 

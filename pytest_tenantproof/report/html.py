@@ -4,13 +4,14 @@ import base64
 import hashlib
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 from pytest_tenantproof.report.shape import ORDER, SEVERITIES, Report, counts, families, headline, shown_outcome
 
-__all__ = ["render_html"]
+__all__ = ["render_html", "render_page"]
 
 
 @cache
@@ -34,23 +35,33 @@ def _source_hash(text: str) -> str:
     return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
 
-def render_html(report: Report) -> bytes:
-    """The page for a report.json."""
-    script, style = _asset("report.js"), _asset("report.css")
+def render_page(template: str, *, script: str = "", **values: Any) -> bytes:
+    """A template of this room with its style and script inline, and a policy that allows just these."""
+    style = _asset("report.css")
+    allowed = f"script-src {_source_hash(script)}; " if script else ""
     page = (
         _environment()
-        .get_template("report.html.j2")
+        .get_template(template)
         .render(
-            report=report,
-            headline=headline(report),
-            counts=counts(report),
-            families=families(report),
-            shown=shown_outcome,
-            order=ORDER,
-            severities=SEVERITIES,
             script=Markup(script),  # noqa: S704 - our own file
             style=Markup(style),  # noqa: S704 - our own file
-            policy=f"default-src 'none'; script-src {_source_hash(script)}; style-src {_source_hash(style)}",
+            policy=f"default-src 'none'; {allowed}style-src {_source_hash(style)}",
+            **values,
         )
     )
     return page.encode("utf-8", "backslashreplace")
+
+
+def render_html(report: Report) -> bytes:
+    """The page for a report.json."""
+    return render_page(
+        "report.html.j2",
+        script=_asset("report.js"),
+        report=report,
+        headline=headline(report),
+        counts=counts(report),
+        families=families(report),
+        shown=shown_outcome,
+        order=ORDER,
+        severities=SEVERITIES,
+    )

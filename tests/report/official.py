@@ -1,0 +1,46 @@
+"""Official schemas, fetched from the package registries once and kept in .tools/ (they are not ours to copy)."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import REPOSITORY
+
+_TOOLS = REPOSITORY / ".tools" / "schemas"
+_SARIF = "@microsoft/jest-sarif@1.0.0-beta.0"
+_OSCAL = "compliance-trestle==5.2.0"
+
+
+def sarif_schema() -> dict[str, Any]:
+    """The schema of SARIF 2.1.0 (OASIS). Skips where npm is absent."""
+    file = _TOOLS / "sarif-2.1.0.json"
+    if not file.exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("npm is absent, and the SARIF schema comes in an npm package")
+        _TOOLS.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run([npm, "pack", "--silent", _SARIF], cwd=_TOOLS, check=True, capture_output=True, text=True)
+        with tarfile.open(_TOOLS / done.stdout.split()[-1]) as package:
+            member = package.extractfile("package/lib/schemas/sarif-2.1.0-rtm.5.json")
+            assert member is not None
+            file.write_bytes(member.read())
+    found: dict[str, Any] = json.loads(file.read_bytes())
+    return found
+
+
+def oscal_python() -> Path:
+    """A Python of its own with the OSCAL 1.2.1 models, generated from NIST's schema; it needs many packages."""
+    folder = _TOOLS.parent / "oscal"
+    python = folder / "bin" / "python"
+    if not (folder / ".done").exists():
+        uv = [sys.executable, "-m", "uv", "--quiet"]
+        subprocess.run([*uv, "venv", "--clear", str(folder)], check=True, capture_output=True)
+        subprocess.run([*uv, "pip", "install", "--python", str(python), _OSCAL], check=True, capture_output=True)
+        (folder / ".done").touch()
+    return python
