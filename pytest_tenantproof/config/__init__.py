@@ -2,6 +2,7 @@
 
 from pytest_tenantproof.config.load import find_config, load_settings, settings_from
 from pytest_tenantproof.config.settings import (
+    ChildTable,
     DerivedTable,
     Reference,
     Settings,
@@ -10,6 +11,7 @@ from pytest_tenantproof.config.settings import (
 )
 
 __all__ = [
+    "ChildTable",
     "DerivedTable",
     "Reference",
     "Settings",

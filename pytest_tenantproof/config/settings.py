@@ -12,7 +12,7 @@ from pytest_tenantproof.config.notify import NotifySettings
 from pytest_tenantproof.errors import ConfigError, UsageError
 from pytest_tenantproof.model import Waiver
 
-__all__ = ["DerivedTable", "Reference", "Settings", "TargetSettings", "environment_name"]
+__all__ = ["ChildTable", "DerivedTable", "Reference", "Settings", "TargetSettings", "environment_name"]
 
 TargetClass = Literal["live", "staging", "scratch"]
 
@@ -54,6 +54,15 @@ class DerivedTable:
     """Constant text before the tenant, e.g. 'tenant:' where topics read tenant:<id>."""
     constant_columns: tuple[str, ...] = ()
     """Columns that each policy must also pin to a constant, e.g. bucket_id."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildTable:
+    """[[tenantproof.child_tables]]: a table without a tenant column, whose tenant is its parent row's."""
+
+    table: str
+    column: str
+    """Column of a NOT NULL foreign key that holds, to a tenant table or to another child table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +120,7 @@ class Settings:
     """Publications that the platform filters by row security."""
     references: tuple[Reference, ...] = ()
     derived_tables: tuple[DerivedTable, ...] = ()
+    child_tables: tuple[ChildTable, ...] = ()
     migrations: str = "migrations"
     """Folder of the migrations, relative to the config file."""
     lock: str = "tenantproof.lock"

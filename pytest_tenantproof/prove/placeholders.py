@@ -167,6 +167,26 @@ def _statements(catalog: Catalog) -> Iterator[tuple[str, str]]:
             f"COMMENT ON TABLE {table.name} IS '{directive}'; GRANT SELECT ON {table.name} TO {anonymous[0]}",
         )
     yield from _ancestors(catalog)
+    yield from _accessor(catalog, client)
+
+
+def _accessor(catalog: Catalog, client: str) -> Iterator[tuple[str, str]]:
+    """The function that gives the caller's tenant, replaced by worse ones."""
+    trusted = (catalog.functions.get(text) for text in catalog.settings.trusted_tenant_expressions)
+    function = next((f for f in trusted if f and f.signature.endswith("()")), None)
+    if function is None:
+        return
+    head = f"CREATE OR REPLACE FUNCTION {function.signature} RETURNS {function.returns} LANGUAGE sql STABLE"
+    claims = "nullif(current_setting('request.jwt.claims', true), '')::jsonb"
+    metadata = f"({claims} -> 'user_metadata' ->> 'tenant_id')::{function.returns}"
+    yield "accessor_reads_user_metadata", f"{head} SET search_path = '' AS $$ SELECT {metadata} $$"
+    setting = f"nullif(current_setting('app.debug_tenant', true), '')::{function.returns}"
+    fallback = f"coalesce(({claims} ->> 'tenant_id')::{function.returns}, {setting})"
+    yield "accessor_has_a_fallback", f"{head} SET search_path = '' AS $$ SELECT {fallback} $$"
+    yield "shadowable_accessor", f"{head} AS $$ SELECT {setting} FROM pg_class LIMIT 1 $$"
+    named = any(function.name + "(" in p.using for t in catalog.isolated_tables for p in t.policies)
+    if named and client:
+        yield "revoke_policy_function", f"REVOKE EXECUTE ON FUNCTION {function.signature} FROM {client}, PUBLIC"
 
 
 def _ancestors(catalog: Catalog) -> Iterator[tuple[str, str]]:

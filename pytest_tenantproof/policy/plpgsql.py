@@ -1,0 +1,186 @@
+"""PL/pgSQL bodies -> what they may return, by following assignments, IF, RAISE and RETURN."""
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from pglast import ast
+
+from pytest_tenantproof.policy.parse import expression, statement
+from pytest_tenantproof.policy.scope import Alts, Scope
+from pytest_tenantproof.policy.terms import TRUE, Alt, Dnf, NotUnderstood, Opaque, both, either, given
+
+if TYPE_CHECKING:
+    from pytest_tenantproof.policy.evaluate import Evaluator
+
+__all__ = ["Return", "returns"]
+
+_ERROR = 21
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """One RETURN: its expression (or query), the variables at that point, and when it is reached."""
+
+    node: Any
+    scope: Scope
+    guard: Dnf
+    query: bool = False
+
+
+@dataclass(slots=True)
+class _Path:
+    """One way through the statements so far."""
+
+    scope: Scope
+    guard: Dnf = TRUE
+
+
+@dataclass(slots=True)
+class _Run:
+    ev: "Evaluator"
+    variables: tuple[str, ...]
+    found: list[Return] = field(default_factory=list)
+
+
+def returns(ev: "Evaluator", function: Any, scope: Scope) -> tuple[Return, ...]:
+    """Every value the function may return. Raises NotUnderstood for statements that are not modelled."""
+    names = tuple(_variable(datum) for datum in function["datums"])
+    run = _Run(ev, names)
+    path = _Path(scope)
+    for datum in function["datums"]:
+        _declare(run, datum, path)
+    _block(run, function["action"]["PLpgSQL_stmt_block"], [path])
+    return tuple(run.found)
+
+
+def _variable(datum: dict[str, Any]) -> str:
+    return str(next(iter(datum.values())).get("refname", ""))
+
+
+def _declare(run: _Run, datum: dict[str, Any], path: _Path) -> None:
+    body = datum.get("PLpgSQL_var")
+    if body is None or body["refname"] in path.scope.parameters:
+        return
+    default = body.get("default_val")
+    alts = _alts(run, default, path) if default else ()
+    path.scope = path.scope.bind(body["refname"], alts)
+
+
+def _text(item: dict[str, Any]) -> str:
+    return str(item["PLpgSQL_expr"]["query"])
+
+
+def _alts(run: _Run, item: dict[str, Any], path: _Path) -> Alts:
+    return run.ev.values(expression(_text(item)), path.scope)
+
+
+def _block(run: _Run, block: dict[str, Any], paths: list[_Path]) -> list[_Path]:
+    after = _statements(run, block.get("body", ()), paths)
+    handlers = block.get("exceptions", {}).get("PLpgSQL_exception_block", {}).get("exc_list", ())
+    for handler in handlers:
+        # An error may strike anywhere, so a handler starts from any state: nothing is known in it.
+        start = [_Path(_forgotten(path.scope)) for path in paths]
+        after = after + _statements(run, handler["PLpgSQL_exception"].get("action", ()), start)
+    return after
+
+
+def _forgotten(scope: Scope) -> Scope:
+    unknown: Alts = (Alt(Opaque("is read in an exception handler")),)
+    passed = set(scope.positional)
+    kept = {name: alts if alts in passed else unknown for name, alts in scope.parameters.items()}
+    return replace(scope, parameters=kept, found=TRUE)
+
+
+def _statements(run: _Run, statements: Any, paths: list[_Path]) -> list[_Path]:
+    for item in statements:
+        if not paths:
+            return paths
+        kind, body = next(iter(item.items()))
+        paths = _statement(run, kind, body, paths)
+    return paths
+
+
+def _statement(run: _Run, kind: str, body: dict[str, Any], paths: list[_Path]) -> list[_Path]:
+    match kind:
+        case "PLpgSQL_stmt_block":
+            return _block(run, body, paths)
+        case "PLpgSQL_stmt_return":
+            return _return(run, body, paths)
+        case "PLpgSQL_stmt_return_query":
+            for path in paths:
+                run.found.append(Return(statement(_text(body["query"])), path.scope, path.guard, query=True))
+            return paths
+        case "PLpgSQL_stmt_raise":
+            return [] if body.get("elog_level", _ERROR) >= _ERROR else paths
+        case "PLpgSQL_stmt_if":
+            return [after for path in paths for after in _if(run, body, path)]
+        case "PLpgSQL_stmt_assign":
+            return [_assign(run, body, path) for path in paths]
+        case "PLpgSQL_stmt_execsql":
+            return [_select_into(run, body, path) for path in paths]
+        case "PLpgSQL_stmt_perform":
+            return [_perform(run, body, path) for path in paths]
+        case _:
+            raise NotUnderstood(f"{kind.removeprefix('PLpgSQL_stmt_').upper()} in PL/pgSQL")
+
+
+def _return(run: _Run, body: dict[str, Any], paths: list[_Path]) -> list[_Path]:
+    if "expr" in body:
+        node = expression(_text(body["expr"]))
+        run.found += [Return(node, path.scope, path.guard) for path in paths]
+    elif "expr" not in body and "retvarno" in body:
+        raise NotUnderstood("RETURN of a variable")
+    return []
+
+
+def _if(run: _Run, body: dict[str, Any], path: _Path) -> list[_Path]:
+    arms = [(body["cond"], body.get("then_body", ()))]
+    arms += [
+        (i["PLpgSQL_if_elsif"]["cond"], i["PLpgSQL_if_elsif"].get("stmts", ())) for i in body.get("elsif_list", ())
+    ]
+    after: list[_Path] = []
+    rest = path.guard
+    for condition, statements in arms:
+        node = expression(_text(condition))
+        holds = both((rest, run.ev.truth(node, path.scope, sign=True)))
+        if holds:
+            after += _statements(run, statements, [_Path(path.scope, holds)])
+        rest = both((rest, run.ev.fails(node, path.scope)))
+    if rest:
+        after += _statements(run, body.get("else_body", ()), [_Path(path.scope, rest)])
+    return after
+
+
+def _assign(run: _Run, body: dict[str, Any], path: _Path) -> _Path:
+    name, _, value = _text(body["expr"]).partition("=")
+    name = name.strip().removesuffix(":").strip()
+    if name not in path.scope.parameters:
+        raise NotUnderstood("an assignment to a field or an element")
+    return _Path(path.scope.bind(name, run.ev.values(expression(value), path.scope)), path.guard)
+
+
+def _select_into(run: _Run, body: dict[str, Any], path: _Path) -> _Path:
+    select = statement(_text(body["sqlstmt"]))
+    branches = run.ev.branches(select, path.scope)
+    exists = either(branch.where for branch in branches)
+    scope = replace(path.scope, found=exists)
+    if body.get("into"):
+        target = body["target"].get("PLpgSQL_row")
+        if target is None:
+            raise NotUnderstood("SELECT INTO a record")
+        for at, into in enumerate(target["fields"]):
+            found: list[Alt] = []
+            for branch in branches:
+                if at < len(branch.targets):
+                    found += given(run.ev.values(branch.targets[at], branch.scope), branch.where)
+            scope = scope.bind(into["name"], tuple(found))
+    return _Path(scope, path.guard)
+
+
+def _perform(run: _Run, body: dict[str, Any], path: _Path) -> _Path:
+    text = _text(body["expr"])
+    select = statement(text if text.lstrip().upper().startswith(("SELECT", "WITH")) else f"SELECT {text}")
+    if isinstance(select, ast.SelectStmt) and not select.fromClause:
+        return _Path(replace(path.scope, found=TRUE), path.guard)
+    exists = either(branch.where for branch in run.ev.branches(select, path.scope))
+    return _Path(replace(path.scope, found=exists), path.guard)
