@@ -12,6 +12,7 @@ TenantproofError            exit 3: internal, the evidence cannot be trusted
 ├── MigrationError          exit 1: an edited, missing or failing migration
 ├── EvidenceError           exit 3: a bundle could not be written or signed
 ├── VerificationError       exit 1: a bundle does not verify; carries a stable reason code
+├── ScanError               exit 2: front-end files could not be scanned, so nothing is known of them
 ├── ProbeError              exit 2: an attack could not be carried out
 ├── AuditError              exit 1: the audit trail is broken or cannot be sealed
 ├── BackupError             exit 1
@@ -40,6 +41,7 @@ __all__ = [
     "ProbeError",
     "RestoreError",
     "RetentionError",
+    "ScanError",
     "SigningKeyError",
     "StoreError",
     "TargetError",
@@ -124,6 +126,10 @@ class VerificationError(TenantproofError):
     def __init__(self, reason: str, message: str, *, remedy: str = "") -> None:
         self.reason = reason
         super().__init__(message, remedy=remedy)
+
+
+class ScanError(TenantproofError):
+    exit_status = 2
 
 
 class ProbeError(TenantproofError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pytest_tenantproof.config.backup import BackupSettings
+from pytest_tenantproof.config.guard import GuardSettings
 from pytest_tenantproof.config.notify import NotifySettings
 from pytest_tenantproof.errors import ConfigError, UsageError
 from pytest_tenantproof.model import Waiver
@@ -131,6 +132,7 @@ class Settings:
     waivers: tuple[Waiver, ...] = ()
     backup: BackupSettings = field(default_factory=BackupSettings)
     notify: NotifySettings = field(default_factory=NotifySettings)
+    guard: GuardSettings = field(default_factory=GuardSettings)
     root: Path = field(default_factory=Path.cwd, metadata={"internal": True})
     source: str = field(default="(defaults)", metadata={"internal": True})
     digest: str = field(default="", metadata={"internal": True})
