@@ -125,15 +125,25 @@ def control(
     return declare
 
 
-def falsified_by(sql: str, *, also: Iterable[str] = (), undo: str = "", min_version: int = 0) -> Callable[[Test], Test]:
+def falsified_by(
+    sql: str = "",
+    *,
+    also: Iterable[str] = (),
+    undo: str = "",
+    min_version: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> Callable[[Test], Test]:
     """Gives a control a fault that must turn it red. Goes below `@control`; may be repeated.
 
     `sql` may use the placeholders of `pytest_tenantproof.prove.placeholders`, e.g. {tenant_table}. `also`
-    names controls that rightly turn red with it; `undo` is for what ROLLBACK does not undo.
+    names controls that rightly turn red with it; `undo` is for what ROLLBACK does not undo. A fault that is no
+    database's replaces `settings` by field, or the values of fixtures by name (`given`).
     """
 
     def attach(test: Test) -> Test:
-        faults = (*getattr(test, "__tenantproof_faults__", ()), Fault(sql, tuple(also), undo, min_version))
+        fault = Fault(sql, tuple(also), undo, min_version, settings or {}, given or {})
+        faults = (*getattr(test, "__tenantproof_faults__", ()), fault)
         test.__dict__["__tenantproof_faults__"] = faults
         if declared := control_of(test):
             setattr(test, ATTRIBUTE, dataclasses.replace(declared, faults=(*declared.faults, faults[-1])))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from typing import Any
 
 __all__ = [
     "Control",
@@ -57,15 +58,19 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """SQL that must turn a control red; `also` names controls that may turn red beside it.
+    """What must turn a control red; `also` names controls that may turn red beside it.
 
-    `{placeholders}` are filled from the target's own catalog. `undo` is for what a rollback does not undo.
+    `sql` changes the database: `{placeholders}` are filled from the target's own catalog, `undo` is for what a
+    rollback does not undo. Where the fault is no database's, `settings` replaces fields of the settings, and
+    `given` the values of the control's fixtures by name.
     """
 
-    sql: str
+    sql: str = ""
     also: tuple[str, ...] = ()
     undo: str = ""
     min_version: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

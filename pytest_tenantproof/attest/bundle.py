@@ -18,10 +18,20 @@ from pytest_tenantproof.attest.sign import Signer
 from pytest_tenantproof.attest.statement import statement
 from pytest_tenantproof.errors import EvidenceError
 
-__all__ = ["BUNDLE_NAME", "STATEMENT_FILE", "bundles", "next_run_id", "previous_of", "write_bundle"]
+__all__ = [
+    "BUNDLE_NAME",
+    "PUBLIC_KEY_FILE",
+    "STATEMENT_FILE",
+    "TIMESTAMP_FILE",
+    "bundles",
+    "next_run_id",
+    "previous_of",
+    "write_bundle",
+]
 
 BUNDLE_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 STATEMENT_FILE = "statement.intoto.jsonl"
+TIMESTAMP_FILE = "statement.tsr"
 PUBLIC_KEY_FILE = "signing-key.pub"
 
 
@@ -72,11 +82,13 @@ def write_bundle(
     report_after: Callable[[str, dict[str, str] | None], Mapping[str, Any]],
     render: Mapping[str, Callable[[Mapping[str, Any]], bytes]],
     extra: Mapping[str, bytes] | None = None,
+    stamp: Callable[[bytes], bytes | None] | None = None,
 ) -> Path:
     """Writes `root/target/<run id>/` and returns its path.
 
     `report_after` gives the report once its run id and the previous run are known; `render` maps file names to
-    renderers of it. Raises EvidenceError; then no bundle is left behind.
+    renderers of it; `stamp` gives a timestamp response over the signature's bytes, None where it may be missing.
+    Raises EvidenceError; then no bundle is left behind.
     """
     folder = root / target
     try:
@@ -87,6 +99,8 @@ def write_bundle(
             if signer.ephemeral:
                 files[PUBLIC_KEY_FILE] = keys.public_pem(signer.public).encode()
             files[STATEMENT_FILE] = dsse.envelope(statement(report, files), signer)
+            if stamp and (response := stamp(dsse.signature_of(files[STATEMENT_FILE]))):
+                files[TIMESTAMP_FILE] = response
             return _place(folder, str(report["run_id"]), files)
     except OSError as error:
         raise EvidenceError(

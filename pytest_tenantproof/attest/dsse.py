@@ -10,7 +10,7 @@ from pytest_tenantproof.attest import sign
 from pytest_tenantproof.attest.strictjson import canonical, load
 from pytest_tenantproof.errors import VerificationError
 
-__all__ = ["IN_TOTO", "Opened", "envelope", "open_envelope", "pae"]
+__all__ = ["IN_TOTO", "Opened", "envelope", "open_envelope", "pae", "signature_of"]
 
 IN_TOTO = "application/vnd.in-toto+json"
 
@@ -64,6 +64,11 @@ def open_envelope(data: bytes, keys: Mapping[str, bytes], payload_type: str = IN
         raise VerificationError("key-unknown", "the envelope's key id is not that of the verifying key.")
     sign.check(keys[key], pae(payload_type, payload), signature)
     return Opened(payload, key, signature)
+
+
+def signature_of(data: bytes) -> bytes:
+    """The signature bytes in an envelope, unverified: what a timestamp is over."""
+    return _fields(load(data, "the envelope"))[1]
 
 
 def _fields(parsed: dict[str, Any]) -> tuple[bytes, bytes, str]:

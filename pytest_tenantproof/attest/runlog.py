@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_tenantproof.attest import merkle
-from pytest_tenantproof.attest.bundle import BUNDLE_NAME, STATEMENT_FILE, bundles
+from pytest_tenantproof.attest.bundle import BUNDLE_NAME, STATEMENT_FILE, TIMESTAMP_FILE, bundles
 from pytest_tenantproof.attest.note import Checkpoint, signed_checkpoint
 from pytest_tenantproof.attest.sign import Signer
 from pytest_tenantproof.attest.strictjson import canonical, load
@@ -40,7 +40,8 @@ _ORIGIN = "tenantproof-log"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One finished run. `finished` is UTC, RFC 3339; the digests are of report.json and the statement."""
+    """One finished run. `finished` is UTC, RFC 3339; the digests are of report.json, the statement and its
+    timestamp ("" where there is none)."""
 
     run_id: str
     target: str
@@ -48,6 +49,7 @@ class Entry:
     verdict: str
     report_sha256: str
     statement_sha256: str
+    timestamp_sha256: str = ""
 
     @property
     def line(self) -> bytes:
@@ -100,7 +102,9 @@ def _plain(target: str) -> bool:
 
 def entry_of(bundle: Path, report: Mapping[str, Any]) -> Entry:
     """The entry for a bundle on disk. Raises OSError when it cannot be read."""
-    digests = (hashlib.sha256((bundle / name).read_bytes()).hexdigest() for name in ("report.json", STATEMENT_FILE))
+    digests = [hashlib.sha256((bundle / name).read_bytes()).hexdigest() for name in ("report.json", STATEMENT_FILE)]
+    if (bundle / TIMESTAMP_FILE).is_file():
+        digests.append(hashlib.sha256((bundle / TIMESTAMP_FILE).read_bytes()).hexdigest())
     target, verdict = str(report["target"]["name"]), str(report["verdict"])
     return Entry(str(report["run_id"]), target, str(report["finished"]), verdict, *digests)
 

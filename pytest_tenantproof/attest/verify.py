@@ -3,22 +3,30 @@
 json-too-large json-malformed json-duplicate-key envelope-malformed payload-type key-unknown
 signature-invalid statement-malformed subject-missing subject-unexpected subject-mismatch subject-name
 schema-mismatch report-inconsistent chain-broken chain-missing not-a-bundle
+timestamp-missing timestamp-malformed timestamp-refused timestamp-mismatch timestamp-untrusted
 """
 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pytest_tenantproof.attest import dsse, keys, sign, statement
-from pytest_tenantproof.attest.bundle import BUNDLE_NAME, PUBLIC_KEY_FILE, STATEMENT_FILE, bundles
+from pytest_tenantproof.attest.bundle import (
+    BUNDLE_NAME,
+    PUBLIC_KEY_FILE,
+    STATEMENT_FILE,
+    TIMESTAMP_FILE,
+    bundles,
+)
 from pytest_tenantproof.attest.record import check_schema
 from pytest_tenantproof.attest.strictjson import LARGEST, load
 from pytest_tenantproof.errors import VerificationError
 
-__all__ = ["Verified", "verify_bundle", "verify_chain"]
+__all__ = ["TrustedTime", "Verified", "verify_bundle", "verify_chain"]
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _OUTSIDE = "tenantproof:"
@@ -36,12 +44,26 @@ class Verified:
     ephemeral: bool
     report: Mapping[str, Any]
     report_sha256: str
+    trusted_time: datetime | None = None
+    """When a timestamp authority saw the signature; None where no root was given to check it with."""
 
 
-def verify_bundle(path: Path, trusted: Sequence[bytes], *, allow_ephemeral: bool = False) -> Verified:
+@dataclass(frozen=True, slots=True)
+class TrustedTime:
+    """PEM file of an authority's pinned roots, and whether a bundle without a timestamp is refused."""
+
+    roots: Path
+    required: bool = True
+
+
+def verify_bundle(
+    path: Path, trusted: Sequence[bytes], *, allow_ephemeral: bool = False, time: TrustedTime | None = None
+) -> Verified:
     """Checks signature, subjects, schema and name of one bundle. Raises VerificationError with a reason code.
 
-    `trusted` are raw public keys. With `allow_ephemeral`, a bundle that carries its own key is accepted.
+    `trusted` are raw public keys.
+    With `time`, the timestamp is checked too; without, its presence says nothing. With `allow_ephemeral`, a
+    bundle that carries its own key is accepted.
     """
     files = _files(path)
     if STATEMENT_FILE not in files:
@@ -62,7 +84,18 @@ def verify_bundle(path: Path, trusted: Sequence[bytes], *, allow_ephemeral: bool
         opened.key_id not in known,
         report,
         digest,
+        _time(files, opened.signature, time) if time else None,
     )
+
+
+def _time(files: Mapping[str, bytes], signature: bytes, wanted: TrustedTime) -> datetime | None:
+    from pytest_tenantproof.attest.timestamp import read_roots, verify_token
+
+    if TIMESTAMP_FILE not in files:
+        if wanted.required:
+            raise VerificationError("timestamp-missing", "the bundle has no trusted timestamp.")
+        return None
+    return verify_token(files[TIMESTAMP_FILE], signature, read_roots(wanted.roots))
 
 
 def _files(path: Path) -> dict[str, bytes]:
@@ -97,7 +130,7 @@ def _check_subjects(parsed: Mapping[str, Any], files: Mapping[str, bytes]) -> No
             raise VerificationError("subject-name", f"subject {name!r} is not a plain file name.")
         named[name] = digest
     expected = {name: digest for name, digest in named.items() if not name.startswith(_OUTSIDE)}
-    signed = set(files) - {name for name in files if name in (STATEMENT_FILE, "statement.tsr")}
+    signed = set(files) - {name for name in files if name in (STATEMENT_FILE, TIMESTAMP_FILE)}
     for name in sorted(set(expected) - signed):
         raise VerificationError("subject-missing", f"{name!r} is signed but not in the bundle.")
     for name in sorted(signed - set(expected)):
@@ -119,12 +152,14 @@ def _check_report(report: dict[str, Any], path: Path, payload: bytes, files: Map
         raise VerificationError("report-inconsistent", "the statement does not follow from the report.")
 
 
-def verify_chain(folder: Path, trusted: Sequence[bytes], *, allow_ephemeral: bool = False) -> tuple[Verified, ...]:
+def verify_chain(
+    folder: Path, trusted: Sequence[bytes], *, allow_ephemeral: bool = False, time: TrustedTime | None = None
+) -> tuple[Verified, ...]:
     """Verifies every bundle of a target, and that each names the one before it. Raises VerificationError."""
     found = bundles(folder)
     if not found:
         raise VerificationError("chain-missing", f"{folder} holds no bundle.", remedy="name a target's folder.")
-    verified = tuple(verify_bundle(path, trusted, allow_ephemeral=allow_ephemeral) for path in found)
+    verified = tuple(verify_bundle(path, trusted, allow_ephemeral=allow_ephemeral, time=time) for path in found)
     by_digest = {v.report_sha256: v for v in verified}
     followed: set[str] = set()
     for bundle in verified:

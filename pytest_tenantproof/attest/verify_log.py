@@ -12,7 +12,7 @@ from pytest_tenantproof.attest import keys, merkle, note, runlog
 from pytest_tenantproof.attest.bundle import PUBLIC_KEY_FILE, bundles
 from pytest_tenantproof.attest.note import Checkpoint
 from pytest_tenantproof.attest.runlog import Entry
-from pytest_tenantproof.attest.verify import Verified, verify_bundle, verify_chain
+from pytest_tenantproof.attest.verify import TrustedTime, Verified, verify_bundle, verify_chain
 from pytest_tenantproof.errors import VerificationError
 
 __all__ = ["verify_log"]
@@ -27,6 +27,7 @@ def verify_log(
     since: bytes | None = None,
     cosigners: Mapping[str, bytes] | None = None,
     allow_ephemeral: bool = False,
+    time: TrustedTime | None = None,
 ) -> tuple[Checkpoint, tuple[Verified, ...]]:
     """Verifies checkpoint, log and bundles below `root`; with `since`, a checkpoint kept from earlier, also
     that nothing before it has changed. `cosigners` (name -> raw public key) must each have signed it.
@@ -41,7 +42,7 @@ def verify_log(
     entries = runlog.entries_of(lines)
     _check_order(entries)
     _check_complete(root, entries)
-    found = tuple(_check_run(root, entry, trusted, allow_ephemeral) for entry in entries)
+    found = tuple(_check_run(root, entry, trusted, allow_ephemeral, time) for entry in entries)
     for target in runlog.targets(root):
         verify_chain(root / target, trusted, allow_ephemeral=allow_ephemeral)
     return current, found
@@ -119,9 +120,11 @@ def _check_complete(root: Path, entries: Sequence[Entry]) -> None:
         raise VerificationError("log-run-unlogged", f"run {run_id} of {target} has a bundle, and is not in the log.")
 
 
-def _check_run(root: Path, entry: Entry, trusted: Sequence[bytes], allow_ephemeral: bool) -> Verified:
+def _check_run(
+    root: Path, entry: Entry, trusted: Sequence[bytes], allow_ephemeral: bool, time: TrustedTime | None
+) -> Verified:
     path = root / entry.target / entry.run_id
-    verified = verify_bundle(path, trusted, allow_ephemeral=allow_ephemeral)
+    verified = verify_bundle(path, trusted, allow_ephemeral=allow_ephemeral, time=time)
     if runlog.entry_of(path, verified.report) != entry:
         raise VerificationError("log-run-replaced", f"run {entry.run_id} of {entry.target} is not the one logged.")
     return verified

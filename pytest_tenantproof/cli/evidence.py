@@ -8,7 +8,7 @@ from pytest_tenantproof.cli.base import Answer, Verb
 from pytest_tenantproof.errors import UsageError
 
 if TYPE_CHECKING:
-    from pytest_tenantproof.attest.verify import Verified
+    from pytest_tenantproof.attest.verify import TrustedTime, Verified
 
 __all__ = ["VERBS"]
 
@@ -33,19 +33,20 @@ def _keys_arguments(parser: argparse.ArgumentParser) -> None:
 def _verify(options: argparse.Namespace) -> Answer:
     from pytest_tenantproof.attest import keys
     from pytest_tenantproof.attest.proof import verify_proof
-    from pytest_tenantproof.attest.verify import Verified, verify_bundle
+    from pytest_tenantproof.attest.verify import TrustedTime, Verified, verify_bundle
 
     trusted = [keys.read_public(Path(path)) for path in options.key]
     since = _read(options.since) if options.since else None
+    time = TrustedTime(Path(options.tsa_root), required=not options.time_optional) if options.tsa_root else None
     found: list[Verified] = []
     lines: list[str] = []
     for path in map(Path, options.paths):
         if options.chain:
-            said, more = _verify_history(path, trusted, since, options)
+            said, more = _verify_history(path, trusted, since, time, options)
             lines += said
             found += more
         else:
-            found.append(verify_bundle(path, trusted, allow_ephemeral=options.allow_ephemeral))
+            found.append(verify_bundle(path, trusted, allow_ephemeral=options.allow_ephemeral, time=time))
     if options.proof:
         for path in map(Path, options.paths):
             current = verify_proof(
@@ -53,7 +54,11 @@ def _verify(options: argparse.Namespace) -> Answer:
             )
             lines.append(f"ok {path} is in {current.origin}, which has {current.size} runs")
     note = {True: " (ephemeral: integrity only)", False: ""}
-    lines += [f"ok {v.path}: {v.target} {v.verdict}, key {v.key_id[:16]}{note[v.ephemeral]}" for v in found]
+    lines += [
+        f"ok {v.path}: {v.target} {v.verdict}, key {v.key_id[:16]}{note[v.ephemeral]}"
+        + (f", seen by the timestamp authority at {v.trusted_time:%Y-%m-%dT%H:%M:%SZ}" if v.trusted_time else "")
+        for v in found
+    ]
     answer = [
         {"path": str(v.path), "run_id": v.run_id, "target": v.target, "verdict": v.verdict, "key_id": v.key_id}
         for v in found
@@ -62,7 +67,11 @@ def _verify(options: argparse.Namespace) -> Answer:
 
 
 def _verify_history(
-    path: Path, trusted: list[bytes], since: bytes | None, options: argparse.Namespace
+    path: Path,
+    trusted: list[bytes],
+    since: bytes | None,
+    time: "TrustedTime | None",
+    options: argparse.Namespace,
 ) -> tuple[list[str], "tuple[Verified, ...]"]:
     """The whole evidence folder by its log, or one target's folder by its chain."""
     from pytest_tenantproof.attest import runlog
@@ -70,9 +79,9 @@ def _verify_history(
     from pytest_tenantproof.attest.verify_log import verify_log
 
     if since is None and not runlog.log_folder(path).exists() and not runlog.targets(path):
-        return [], verify_chain(path, trusted, allow_ephemeral=options.allow_ephemeral)
+        return [], verify_chain(path, trusted, allow_ephemeral=options.allow_ephemeral, time=time)
     current, found = verify_log(
-        path, trusted, since=since, cosigners=_cosigners(options), allow_ephemeral=options.allow_ephemeral
+        path, trusted, since=since, cosigners=_cosigners(options), allow_ephemeral=options.allow_ephemeral, time=time
     )
     return [f"ok {current.origin}: {current.size} runs, none removed, replaced or reordered"], found
 
@@ -101,6 +110,8 @@ def _verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cosigner", action="append", default=[], metavar="NAME=PUB", help="who must have cosigned that checkpoint"
     )
+    parser.add_argument("--tsa-root", metavar="PEM", help="pinned root of the timestamp authority: check trusted time")
+    parser.add_argument("--time-optional", action="store_true", help="accept bundles without a timestamp")
     parser.add_argument("--proof", metavar="FILE", help="a proof by `tenantproof log prove`, in place of the log")
     parser.add_argument("--allow-ephemeral", action="store_true", help="accept keys that come with a scratch bundle")
 

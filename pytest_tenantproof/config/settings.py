@@ -10,6 +10,7 @@ from typing import Literal
 from pytest_tenantproof.config.backup import BackupSettings
 from pytest_tenantproof.config.guard import GuardSettings
 from pytest_tenantproof.config.notify import NotifySettings
+from pytest_tenantproof.config.timestamp import TimestampSettings
 from pytest_tenantproof.errors import ConfigError, UsageError
 from pytest_tenantproof.model import Waiver
 
@@ -133,6 +134,7 @@ class Settings:
     backup: BackupSettings = field(default_factory=BackupSettings)
     notify: NotifySettings = field(default_factory=NotifySettings)
     guard: GuardSettings = field(default_factory=GuardSettings)
+    timestamp: TimestampSettings = field(default_factory=TimestampSettings)
     root: Path = field(default_factory=Path.cwd, metadata={"internal": True})
     source: str = field(default="(defaults)", metadata={"internal": True})
     digest: str = field(default="", metadata={"internal": True})

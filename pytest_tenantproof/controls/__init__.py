@@ -11,7 +11,7 @@ from types import ModuleType
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.control import control_of
 from pytest_tenantproof.errors import UsageError
-from pytest_tenantproof.model import Control
+from pytest_tenantproof.model import Control, Fault
 
 __all__ = ["catalogue", "catalogue_digest", "files", "of_module", "own", "own_files", "unique"]
 
@@ -80,9 +80,11 @@ def unique(controls: tuple[Control, ...]) -> tuple[Control, ...]:
     return tuple(by_id[id_] for id_ in sorted(by_id))
 
 
+def _fault(fault: Fault) -> list[str]:
+    return [fault.sql, *fault.also, *(repr(sorted(m.items())) for m in (fault.settings, fault.given) if m)]
+
+
 def catalogue_digest(controls: tuple[Control, ...]) -> str:
     """sha256 over what each control claims: id, title, severity, requirement, mapping, faults."""
-    claims = [
-        [c.id, c.title, c.severity, c.requirement, c.maps, [[f.sql, *f.also] for f in c.faults]] for c in controls
-    ]
+    claims = [[c.id, c.title, c.severity, c.requirement, c.maps, [_fault(f) for f in c.faults]] for c in controls]
     return hashlib.sha256(json.dumps(claims, sort_keys=True).encode()).hexdigest()

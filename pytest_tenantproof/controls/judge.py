@@ -1,17 +1,19 @@
 """Runs a control that needs nothing but the catalog, without pytest: for negative controls and benchmarks."""
 
+import dataclasses
 import importlib
 import inspect
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any
 
 from pytest_tenantproof import controls
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.control import Findings, NotApplicable, NotRun, control_of
-from pytest_tenantproof.model import Outcome, Result
+from pytest_tenantproof.model import Fault, Outcome, Result
 
-__all__ = ["functions", "judge", "static_ids"]
+__all__ = ["functions", "judge", "judge_given", "static_ids"]
 
 _STATIC = {"catalog", "findings"}
 
@@ -34,12 +36,18 @@ def static_ids() -> tuple[str, ...]:
     return tuple(i for i, f in functions().items() if set(inspect.signature(f).parameters) <= _STATIC)
 
 
-def judge(control_id: str, catalog: Catalog) -> Result:
-    """The result of one static control on a catalog."""
+def judge_given(control_id: str, catalog: Catalog, fault: Fault) -> Result:
+    """The result of a control under a fault of settings or fixtures, on an unchanged catalog."""
+    changed = Catalog(catalog.snapshot, dataclasses.replace(catalog.settings, **fault.settings))
+    return judge(control_id, changed, **fault.given)
+
+
+def judge(control_id: str, catalog: Catalog, **fixtures: Any) -> Result:
+    """The result of one control on a catalog; `fixtures` are for those that need more than that."""
     findings, started = Findings(), time.monotonic()
     outcome, reason = Outcome.ERROR, ""
     try:
-        functions()[control_id](catalog=catalog, findings=findings)
+        functions()[control_id](catalog=catalog, findings=findings, **fixtures)
         outcome = Outcome.FAILED if len(findings) else Outcome.PASSED
     except NotApplicable as why:
         outcome, reason = Outcome.NOT_APPLICABLE, str(why)

@@ -17,6 +17,7 @@ from pytest_tenantproof.catalog import digest
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.errors import SigningKeyError
 from pytest_tenantproof.model import Control, Outcome, Result, Scope, Verdict, verdict_of
+from pytest_tenantproof.plugin import clocks
 from pytest_tenantproof.report import RENDERERS, checklist
 from pytest_tenantproof.report.shape import headline
 
@@ -63,7 +64,7 @@ def write(run: "EvidencePlugin") -> Written:
         return made
 
     root = Path(run.config.invocation_params.dir, run.config.getoption("--evidence-dir"))
-    path = bundle.write_bundle(root, run.target, run.signing_key, report_after, RENDERERS)
+    path = bundle.write_bundle(root, run.target, run.signing_key, report_after, RENDERERS, stamp=clocks.stamper(run))
     runlog.append(root, run.signing_key)
     return Written(path, made, status, run.signing_key.ephemeral)
 
@@ -87,8 +88,8 @@ def _run(
     controls_digest = controls.catalogue_digest(run.catalogue)
     return Run(
         run_id=run_id,
-        started=_utc(run.started),
-        finished=_utc(finished),
+        started=clocks.utc(run.started),
+        finished=clocks.utc(finished),
         verdict=verdict,
         target=target,
         tool={
@@ -100,13 +101,9 @@ def _run(
         results=results,
         previous=previous,
         digests={"catalog": digest(catalog.snapshot), "controls": controls_digest, "config": run.settings.digest},
-        clocks={"local": _utc(run.started), "database": info.server_time},
+        clocks=run.clocks,
         ephemeral_key=run.signing_key.ephemeral,
     )
-
-
-def _utc(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _commit(folder: Path) -> str:

@@ -11,7 +11,7 @@ from pytest_tenantproof.control import Findings
 from pytest_tenantproof.plugin.session import EvidencePlugin
 from pytest_tenantproof.target import TargetInfo, open_session, rolled_back
 
-__all__ = ["catalog", "database", "evidence_run", "findings", "target"]
+__all__ = ["catalog", "clocks", "database", "evidence_run", "findings", "target"]
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +33,12 @@ def catalog(evidence_run: EvidencePlugin) -> Catalog:
 def target(evidence_run: EvidencePlugin) -> TargetInfo:
     """What the target is."""
     return evidence_run.prepared()[0]
+
+
+@pytest.fixture(scope="session")
+def clocks(evidence_run: EvidencePlugin) -> dict[str, str]:
+    """What the local, the database's and the trusted clock said at the same moment (UTC, RFC 3339)."""
+    return evidence_run.clocks
 
 
 @pytest.fixture

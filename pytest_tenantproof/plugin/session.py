@@ -18,7 +18,7 @@ from pytest_tenantproof.config import Settings, find_config, load_settings
 from pytest_tenantproof.control import NotApplicable, NotRun, control_of
 from pytest_tenantproof.errors import EvidenceError, TenantproofError
 from pytest_tenantproof.model import Control, Outcome, Result, Scope
-from pytest_tenantproof.plugin import collect, finish
+from pytest_tenantproof.plugin import clocks, collect, finish
 from pytest_tenantproof.plugin.provision import Provisioned, provision
 from pytest_tenantproof.target import TargetInfo, open_session
 
@@ -61,6 +61,7 @@ class EvidencePlugin:
         self.dsn = ""
         self.info: TargetInfo | None = None
         self.catalog: Catalog | None = None
+        self.clocks: dict[str, str] = {}
         self.written: finish.Written | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -102,6 +103,7 @@ class EvidencePlugin:
         self.dsn = self.provisioned.dsn
         class_ = self.settings.target(self.target).class_
         connection, self.info = open_session(self.dsn, self.target, class_)
+        self.clocks = clocks.read(self.info, self.settings)
         with connection:
             snapshot = read_snapshot(connection)
         self.catalog = Catalog(snapshot, self.settings)
@@ -113,6 +115,7 @@ class EvidencePlugin:
     def _join(self, given: dict[str, Any]) -> None:
         self.dsn = given["dsn"]
         self.info = TargetInfo(**given["info"])
+        self.clocks = dict(given["clocks"])
         self.catalog = Catalog(from_json(Path(given["snapshot"]).read_bytes()), self.settings)
 
     @pytest.hookimpl(optionalhook=True)
@@ -128,6 +131,7 @@ class EvidencePlugin:
         node.workerinput["tenantproof"] = {
             "dsn": self.dsn,
             "info": dataclasses.asdict(self.info),
+            "clocks": self.clocks,
             "snapshot": str(Path(self._folder.name, "snapshot.json")),
         }
 

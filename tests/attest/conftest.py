@@ -51,13 +51,14 @@ def signer() -> Signer:
 def write(tmp_path: Path, signer: Signer) -> WriteBundle:
     """Writes one more bundle below tmp_path/evidence."""
 
-    def again(by: Signer = signer) -> Path:
+    def again(by: Signer = signer, stamp: Callable[[bytes], bytes | None] | None = None) -> Path:
         return bundle.write_bundle(
             tmp_path / "evidence",
             "prod",
             by,
             lambda run_id, previous: record(make_run(previous, run_id, ephemeral=by.ephemeral)),
             {"report.html": render_html, "junit.xml": render_junit},
+            stamp=stamp,
         )
 
     return again

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from pytest_tenantproof.attest import keys, runlog
+from pytest_tenantproof.attest.authority import Authority
 from pytest_tenantproof.attest.sign import Signer
 from pytest_tenantproof.cli import main
 from tests.attest.conftest import WriteBundle
+from tests.attest.tsa import serve
 from tests.support import REPOSITORY
 
 
@@ -74,3 +76,15 @@ def test_the_log_recipes_of_the_document(
     said = capsys.readouterr().out
     assert said.count("none removed, replaced or reordered") == 2
     assert "is in tenantproof-log/" in said
+
+
+def test_openssl_verifies_the_timestamp(write: WriteBundle, tmp_path: Path) -> None:
+    with serve(tmp_path / "tsa") as tsa:
+        bundle = write(stamp=lambda signature: Authority(tsa.url, tsa.root).stamp(signature).response)
+    environment = {"BUNDLE": str(bundle), "ROOT": str(tsa.root), "PATH": "/usr/local/bin:/usr/bin:/bin"}
+    command = ["sh", "-euc", _recipe(2)]
+    good = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "Verification: OK" in good.stdout + good.stderr, good.stderr
+    (bundle / "statement.intoto.jsonl").write_bytes((write() / "statement.intoto.jsonl").read_bytes())
+    bad = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert bad.returncode != 0

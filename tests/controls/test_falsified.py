@@ -8,7 +8,7 @@ import pytest
 from pytest_tenantproof.catalog import Catalog, read_snapshot
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.control import control_of
-from pytest_tenantproof.controls.judge import functions, judge, static_ids
+from pytest_tenantproof.controls.judge import functions, judge, judge_given, static_ids
 from pytest_tenantproof.model import Fault, Outcome, Result
 from pytest_tenantproof.prove.placeholders import fill, placeholders
 from pytest_tenantproof.target import rolled_back
@@ -27,7 +27,13 @@ class Case:
 
 def _cases() -> list[Case]:
     declared = ((i, control_of(functions()[i])) for i in static_ids())
-    return [Case(i, fault, n) for i, found in declared if found for n, fault in enumerate(found.faults, 1)]
+    return [Case(i, fault, n) for i, found in declared if found for n, fault in enumerate(found.faults, 1) if fault.sql]
+
+
+def _given() -> list[Case]:
+    declared = ((i, control_of(function)) for i, function in functions().items())
+    faults = [Case(i, fault, n) for i, found in declared if found for n, fault in enumerate(found.faults, 1)]
+    return [case for case in faults if not case.fault.sql]
 
 
 def red(connection: psycopg.Connection[object], settings: Settings) -> dict[str, Result]:
@@ -61,3 +67,11 @@ def test_fault_turns_its_control_red(case: Case, reference_database: str, faults
             assert not red(connection, settings)
             return
     pytest.fail(f"no schema of the tests has what the fault needs: {case.fault.sql}")
+
+
+@pytest.mark.parametrize("case", _given(), ids=str)
+def test_fault_of_settings_or_fixtures_turns_its_control_red(case: Case, reference_database: str) -> None:
+    with psycopg.connect(reference_database, autocommit=True) as connection:
+        catalog = Catalog(read_snapshot(connection), reference_settings())
+    found = judge_given(case.control, catalog, case.fault)
+    assert found.outcome is Outcome.FAILED, found.reason
