@@ -97,7 +97,10 @@ def _decode(text: str, prefix: str, what: str) -> bytes:
 
 
 def _malformed(prefix: str, what: str) -> bytes:
-    raise BackupError(f"a {what} is malformed.", remedy=f"it is {prefix} and 44 base64 characters; see `keys new`.")
+    raise BackupError(
+        f"a {what} is malformed.",
+        remedy=f"it is {prefix} and 44 base64 characters; see `tenantproof keys new --backup`.",
+    )
 
 
 def new_data_key() -> bytes:
@@ -110,8 +113,14 @@ def data_key_id(key: bytes) -> str:
 
 
 def wrap(data_key: bytes, recipients: Iterable[Recipient]) -> dict[str, str]:
-    """The data key sealed to each recipient, by recipient id, as base64."""
-    return {to.id: base64.b64encode(SealedBox(PublicKey(to.key)).encrypt(data_key)).decode() for to in recipients}
+    """The data key sealed to each recipient, by recipient id, as base64. Raises FormatError for a weak public key."""
+    try:
+        return {to.id: base64.b64encode(SealedBox(PublicKey(to.key)).encrypt(data_key)).decode() for to in recipients}
+    except CryptoError:
+        raise FormatError(
+            "a data key cannot be wrapped to a recipient.",
+            remedy="make a new key with `tenantproof keys new --backup`.",
+        ) from None
 
 
 def unwrap(boxes: Mapping[str, str], pair: BackupKeypair) -> bytes:

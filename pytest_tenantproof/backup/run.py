@@ -5,17 +5,18 @@ import hashlib
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib import metadata, resources
 from pathlib import Path
+from typing import Any
 
 from pytest_tenantproof.attest.dsse import envelope
 from pytest_tenantproof.attest.sign import Signer
 from pytest_tenantproof.backup import runs
 from pytest_tenantproof.backup.copy import Copied
 from pytest_tenantproof.backup.crew import Crew
-from pytest_tenantproof.backup.crypto import Recipient, data_key_id, new_data_key, parse_recipient, wrap
-from pytest_tenantproof.backup.events import failure
+from pytest_tenantproof.backup.crypto import Recipient, data_key_id, new_data_key, wrap
+from pytest_tenantproof.backup.events import BackupFailed, failure
 from pytest_tenantproof.backup.format import Fingerprint, SegmentWriter, segment_context
 from pytest_tenantproof.backup.keyring import key_objects
 from pytest_tenantproof.backup.manifest import (
@@ -32,6 +33,7 @@ from pytest_tenantproof.backup.manifest import (
 )
 from pytest_tenantproof.backup.manifest_json import manifest_from_json, manifest_to_json
 from pytest_tenantproof.backup.naming import OPEN_SCRIPT, key_name
+from pytest_tenantproof.backup.recipients import all_recipients
 from pytest_tenantproof.backup.snapshot import HeldSnapshot, hold_snapshot, limits
 from pytest_tenantproof.backup.source import (
     dump_schema,
@@ -47,7 +49,7 @@ from pytest_tenantproof.backup.units import Job, plan_units
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.errors import BackupError, StoreError
 
-__all__ = ["BackupRequest", "BackupResult", "run_backup"]
+__all__ = ["BackupRequest", "BackupResult", "new_run_id", "run_backup"]
 
 
 def _silent(done: int, total: int) -> None:
@@ -58,7 +60,8 @@ def _silent(done: int, total: int) -> None:
 class BackupRequest:
     """What to back up, where to. `catalog_sha256` is the digest of the catalog snapshot that the caller read.
 
-    `now` is this machine's time, UTC; `progress` is told (bytes done, bytes in all), both estimates.
+    `now` is this machine's time, UTC; `run` is made by `new_run_id` ("" for one made here); `progress` is told
+    (bytes done, bytes in all), both estimates.
     """
 
     target: str
@@ -69,6 +72,7 @@ class BackupRequest:
     signer: Signer
     catalog_sha256: str
     now: datetime
+    run: str = ""
     dry_run: bool = False
     progress: Callable[[int, int], None] = _silent
 
@@ -87,6 +91,24 @@ class BackupResult:
     def stored_bytes(self) -> int:
         return sum(pack.size for pack in self.manifest.objects)
 
+    def row(self, store: str) -> dict[str, Any]:
+        """What backup_runs is told."""
+        m = self.manifest
+        return {
+            "run": self.run,
+            "target": m.target,
+            "started_at": m.started,
+            "finished_at": m.finished,
+            "outcome": "completed",
+            "manifest_sha256": self.manifest_sha256,
+            "store": store,
+            "tables": len(m.tables),
+            "tenants": len(m.tenants),
+            "rows": m.rows(),
+            "bytes": self.stored_bytes,
+            "tool_version": m.tool_version,
+        }
+
 
 def run_backup(request: BackupRequest, *, store: Store | None = None, key_store: Store | None = None) -> BackupResult:
     """Makes one backup, and removes what interrupted ones left. Raises BackupFailed with stage and run id.
@@ -95,9 +117,9 @@ def run_backup(request: BackupRequest, *, store: Store | None = None, key_store:
     removed now if that is still possible, else by the next run. Open stores may be passed in; worker
     processes open their own.
     """
-    run = f"{request.now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    run = request.run or new_run_id(request.now)
     try:
-        recipients = _recipients(request.settings)
+        recipients = _recipients(request.settings, run)
         with contextlib.ExitStack() as stack:
             store = store or _opened(request.store, request.dry_run, stack)
             key_store = key_store or _opened(request.key_store, request.dry_run, stack)
@@ -108,20 +130,21 @@ def run_backup(request: BackupRequest, *, store: Store | None = None, key_store:
         raise failure(error, run) from error
 
 
+def new_run_id(now: datetime) -> str:
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
 def _opened(spec: StoreSpec, dry_run: bool, stack: contextlib.ExitStack) -> Store:
     store = DiscardStore() if dry_run else open_store(spec)
     stack.callback(store.close)
     return store
 
 
-def _recipients(settings: Settings) -> tuple[Recipient, ...]:
-    found = {r.id: r for r in map(parse_recipient, (*settings.backup.recipients, *settings.backup.escrow))}
-    if not found:
-        raise BackupError(
-            "[tenantproof.backup] has no recipients: nobody could read the backup.",
-            remedy="make a key with `tenantproof keys new`, and list it and an escrow key in recipients.",
-        )
-    return tuple(found.values())
+def _recipients(settings: Settings, run: str) -> tuple[Recipient, ...]:
+    try:
+        return all_recipients(settings.backup)
+    except BackupError as error:
+        raise BackupFailed("encryption", run, error.message, remedy=error.remedy) from error
 
 
 class _Run:

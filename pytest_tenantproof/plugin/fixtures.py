@@ -1,17 +1,21 @@
 """What controls may ask for."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
 
+from pytest_tenantproof.backup import open_store
+from pytest_tenantproof.backup.inspect import Backups
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.control import Findings
 from pytest_tenantproof.plugin.session import EvidencePlugin
+from pytest_tenantproof.plugin.storage import BackupStorage, open_storage
 from pytest_tenantproof.target import TargetInfo, open_session, rolled_back
 
-__all__ = ["catalog", "clocks", "database", "evidence_run", "findings", "target"]
+__all__ = ["backup_storage", "backups", "catalog", "clocks", "database", "evidence_run", "findings", "target"]
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +43,24 @@ def target(evidence_run: EvidencePlugin) -> TargetInfo:
 def clocks(evidence_run: EvidencePlugin) -> dict[str, str]:
     """What the local, the database's and the trusted clock said at the same moment (UTC, RFC 3339)."""
     return evidence_run.clocks
+
+
+@pytest.fixture(scope="session")
+def backup_storage(evidence_run: EvidencePlugin) -> Iterator[BackupStorage]:
+    """Where the target's backups are; a built-in target gets a store and a first backup when this is asked for."""
+    with open_storage(evidence_run) as storage:
+        yield storage
+
+
+@pytest.fixture(scope="session")
+def backups(evidence_run: EvidencePlugin, backup_storage: BackupStorage) -> Iterator[Backups]:
+    """The target's backups, examined."""
+    with (
+        contextlib.closing(open_store(backup_storage.store)) as store,
+        contextlib.closing(open_store(backup_storage.key_store)) as key_store,
+    ):
+        given = backup_storage
+        yield Backups(given.settings, given.target, store, key_store, given.trusted, evidence_run.dsn)
 
 
 @pytest.fixture

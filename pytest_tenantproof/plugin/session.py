@@ -123,17 +123,27 @@ class EvidencePlugin:
         """xdist: workers get the target and the very snapshot that the controller read."""
         if self.info is None or self.catalog is None:
             return
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="tenantproof-run-")
-            path = Path(self._folder.name, "snapshot.json")
+        folder, pid = self.shared()
+        path = folder / "snapshot.json"
+        if not path.is_file():
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
                 out.write(to_json(self.catalog.snapshot))
         node.workerinput["tenantproof"] = {
             "dsn": self.dsn,
             "info": dataclasses.asdict(self.info),
             "clocks": self.clocks,
-            "snapshot": str(Path(self._folder.name, "snapshot.json")),
+            "snapshot": str(path),
+            "pid": pid,
         }
+
+    def shared(self) -> tuple[Path, int]:
+        """A folder of this run, for its controller and all its workers, and the controller's process id."""
+        if self.worker is not None:
+            given = self.worker["tenantproof"]
+            return Path(given["snapshot"]).parent, given["pid"]
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="tenantproof-run-")
+        return Path(self._folder.name), os.getpid()
 
     def pytest_pycollect_makeitem(self, collector: pytest.Module, name: str, obj: object) -> Any:
         if control_of(obj) is None or not isinstance(collector, pytest.Module):
