@@ -18,7 +18,10 @@ def reference_problems(
     candidates = enforcers(table, reference, functions)
     if not candidates:
         targets = ", ".join(sorted(set(reference.to.values())))
-        yield Finding(table.name, f"no trigger checks that {column} names a row of the same tenant in {targets}")
+        run = sorted({t.function for t in table.triggers if t.level == "ROW" and t.timing == "BEFORE"})
+        instead = f"; its triggers run {', '.join(run)}" if run else ""
+        detail = f"no trigger checks that {column} names a row of the same tenant in {targets}{instead}"
+        yield Finding(table.name, detail)
         return
     weaknesses = [tuple(_weaknesses(t, functions[t.function], column, tenant, reference)) for t in candidates]
     if all(weaknesses):

@@ -94,7 +94,7 @@ def call(ev: "Evaluator", node: Any, scope: Scope) -> Alts:
 
 
 def _builtin(ev: "Evaluator", name: str, node: Any, scope: Scope) -> Alts:
-    args: Any = node.args or ()
+    args: Any = _spread(node)
     if name == "current_setting":
         return (_setting(ev, args, scope),)
     if name == "concat":
@@ -115,6 +115,16 @@ def _builtin(ev: "Evaluator", name: str, node: Any, scope: Scope) -> Alts:
     if name in _ENVIRONMENT:
         raise NotUnderstood(f"depends on {_ENVIRONMENT[name]}: {name}()")
     raise NotUnderstood(f"{name}() is not modelled")
+
+
+def _spread(node: Any) -> Any:
+    """The arguments, those of a VARIADIC array one by one."""
+    args: Any = node.args or ()
+    if not node.func_variadic:
+        return args
+    if not isinstance(args[-1], ast.A_ArrayExpr):
+        raise NotUnderstood("a variadic array that is not written out")
+    return (*args[:-1], *(args[-1].elements or ()))
 
 
 def _members(ev: "Evaluator", term: Term) -> Term:

@@ -58,10 +58,11 @@ class Facts:
         )
 
     def is_membership(self, column: Col) -> bool:
-        """Whether a column is the tenant of one of the caller's own memberships."""
+        """Whether a column is the tenant of one of the caller's own memberships; the guarded row proves nothing."""
         table = self.rows[column.alias]
         return (
-            self.world.is_membership(table)
+            column.alias != 0
+            and self.world.is_membership(table)
             and column.name in self.world.tenant_columns(table)
             and self.is_own(column.alias)
         )

@@ -1,6 +1,5 @@
 """SECURITY DEFINER functions: does the caller learn anything but what is about itself?"""
 
-import json
 from typing import Any
 
 from pglast import ast, enums
@@ -152,9 +151,10 @@ def _subqueries(ev: Evaluator, node: Any, scope: Scope) -> None:
 
 def _texts(block: Any) -> list[str]:
     """Every SQL text in a PL/pgSQL block."""
-    found: list[str] = []
-    json.loads(json.dumps(block), object_hook=lambda item: found.append(item["query"]) if "query" in item else item)
-    return [text for text in found if text]
+    if isinstance(block, dict):
+        own = [block["query"]] if isinstance(block.get("query"), str) else []
+        return own + [text for value in block.values() for text in _texts(value)]
+    return [text for item in block for text in _texts(item)] if isinstance(block, list) else []
 
 
 def _parsed(text: str) -> Any:

@@ -44,6 +44,14 @@ class _Run:
 
 def returns(ev: "Evaluator", function: Any, scope: Scope) -> tuple[Return, ...]:
     """Every value the function may return. Raises NotUnderstood for statements that are not modelled."""
+    try:
+        return _returns(ev, function, scope)
+    except (KeyError, IndexError, TypeError) as error:
+        # A statement of another shape than those that are modelled, e.g. RETURN QUERY EXECUTE.
+        raise NotUnderstood("a PL/pgSQL statement that is not modelled") from error
+
+
+def _returns(ev: "Evaluator", function: Any, scope: Scope) -> tuple[Return, ...]:
     names = tuple(_variable(datum) for datum in function["datums"])
     run = _Run(ev, names)
     path = _Path(scope)

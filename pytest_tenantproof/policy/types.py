@@ -54,7 +54,9 @@ def cast(world: World, term: Term, node: Any) -> Term:
     except NotUnderstood as error:
         return Opaque(str(error))
     if isinstance(term, Const | Opaque):
-        return term if target in _FROM_CLAIM | _JSON | {"numeric"} or isinstance(term, Opaque) else _lossy(target)
+        return (
+            term if target in _FROM_CLAIM | _JSON | {"numeric", "name"} or isinstance(term, Opaque) else _lossy(target)
+        )
     if isinstance(term, Claim):
         return _cast_claim(term, target)
     if isinstance(term, Col):

@@ -1,0 +1,168 @@
+"""A server of its own with the benchmark's base, copies of it, and what the controls say of a copy."""
+
+import atexit
+import contextlib
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from bench._peers import Peer
+from pytest_tenantproof.catalog import Catalog, read_snapshot
+from pytest_tenantproof.catalog.model import Snapshot
+from pytest_tenantproof.config import Settings
+from pytest_tenantproof.controls.judge import judge, static_ids
+from pytest_tenantproof.errors import TenantproofError
+from pytest_tenantproof.model import Finding, Outcome
+from pytest_tenantproof.target import EmbeddedPostgres, find_bin, start
+from tests.support import faults_settings, load_faults_base
+
+__all__ = ["Cluster", "Copy", "Verdict", "judge_case", "open_cluster"]
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`red`: controls that are not green; `explained`: those of them with a finding that names what changed."""
+
+    red: tuple[str, ...] = ()
+    explained: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Copy:
+    dsn: str
+    statement: str
+    failed: str = ""
+
+
+class Cluster:
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        self.server = server
+        self.settings: Settings = faults_settings()
+        load_faults_base(server, BASE)
+        self.base = self._snapshot(server.dsn(BASE))
+        self._numbers = itertools.count(1)
+        self._baselines: dict[str, frozenset[str]] = {}
+
+    @staticmethod
+    def _snapshot(dsn: str) -> Snapshot:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            return read_snapshot(connection)
+
+    @contextlib.contextmanager
+    def copy(self, statement: str, undo: str) -> Iterator[Copy]:
+        """A fresh copy of the base with the statement run in it. Undone and dropped at the end."""
+        name = f"x{os.getpid()}_{next(self._numbers)}"
+        self._make(name)
+        dsn = self.server.dsn(name)
+        try:
+            yield Copy(dsn, statement, _execute(dsn, statement))
+        finally:
+            if undo and (problem := _execute(dsn, undo)):
+                raise RuntimeError(f"undo failed: {problem}")
+            self._admin(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _make(self, name: str) -> None:
+        parts = sql.Identifier(name), sql.Identifier(BASE)
+        self._admin(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*parts))
+        self._admin(sql.SQL("REVOKE CREATE, TEMPORARY ON DATABASE {} FROM PUBLIC").format(parts[0]))
+
+    def _admin(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self.server.dsn(), autocommit=True) as admin:
+            admin.execute(statement)
+
+    def peer_baseline(self, peer: Peer) -> frozenset[str]:
+        """What a peer says of the untouched base."""
+        if peer.name not in self._baselines:
+            with self.copy("select 1", "") as untouched:
+                self._baselines[peer.name] = peer.report(untouched.dsn)
+        return self._baselines[peer.name]
+
+
+def open_cluster() -> Cluster:
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return Cluster(stack.enter_context(start(find_bin(18))))
+
+
+def _execute(dsn: str, statement: str) -> str:
+    """ "" or the error."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("SET search_path = public")
+        try:
+            connection.execute(statement.encode())
+        except psycopg.Error as error:
+            return str(error).splitlines()[0]
+    return ""
+
+
+def judge_case(cluster: Cluster, copy: Copy) -> Verdict:
+    if copy.failed:
+        return Verdict(error=f"the statement failed: {copy.failed}")
+    try:
+        with psycopg.connect(copy.dsn, autocommit=True) as connection:
+            snapshot = read_snapshot(connection)
+        results = [judge(i, Catalog(snapshot, cluster.settings)) for i in static_ids() if not i.startswith("TP9")]
+    except TenantproofError as error:
+        return Verdict(error=str(error).splitlines()[0])
+    bad = [r for r in results if r.outcome not in (Outcome.PASSED, Outcome.NOT_APPLICABLE)]
+    if crashed := [f"{r.control} {r.outcome}: {r.reason}" for r in bad if r.outcome is not Outcome.FAILED]:
+        return Verdict(red=tuple(r.control for r in bad), error="; ".join(crashed))
+    names = changed(cluster.base, snapshot) or _mentioned(cluster.base, copy.statement)
+    hits = [(r.control, f) for r in bad for f in r.findings if _names(f, names)]
+    return Verdict(
+        red=tuple(r.control for r in bad),
+        explained=tuple(dict.fromkeys(control for control, _ in hits)),
+        named=tuple(dict.fromkeys(f.object for _, f in hits)),
+        details=tuple(dict.fromkeys(f"{r.control} {f.object}: {f.detail}" for r in bad for f in r.findings)),
+    )
+
+
+def changed(before: Snapshot, after: Snapshot) -> frozenset[str]:
+    """Names of what differs: objects, what they belong to, roles, settings."""
+    found: set[str] = set()
+    for part in dataclass_fields(Snapshot):
+        old, new = getattr(before, part.name), getattr(after, part.name)
+        if not isinstance(old, tuple):
+            found |= {part.name} if old != new else set()
+            continue
+        for item in set(old) ^ set(new):
+            found |= set(_labels(part.name, item))
+    return frozenset(name for name in found if name)
+
+
+_LABELS = ("name", "signature", "role", "member", "owner", "server", "user", "table", "schema", "oid")
+
+
+def _labels(part: str, item: Any) -> Iterator[str]:
+    if part in ("memberships", "default_privileges", "user_mappings", "settings"):
+        yield from (
+            str(v)
+            for a in ("role", "member", "owner", "schema", "server", "user", "name")
+            if (v := getattr(item, a, ""))
+        )
+        yield from ("database", "default privileges") if part in ("settings", "default_privileges") else ()
+        return
+    yield str(getattr(item, "signature", "") or getattr(item, "name", "") or getattr(item, "oid", ""))
+    yield from getattr(item, "parents", ())
+
+
+def _mentioned(base: Snapshot, statement: str) -> frozenset[str]:
+    words = set(re.findall(r"\w+", statement.lower()))
+    return frozenset(t.name for t in base.tables if t.name.rpartition(".")[2] in words)
+
+
+def _names(finding: Finding, names: frozenset[str]) -> bool:
+    texts = (finding.object, finding.detail, finding.role or "")
+    return any(re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", text) for name in names for text in texts)

@@ -1,0 +1,268 @@
+"""Policies are combined as Postgres combines them, and read together with what they stand on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from pytest_tenantproof.catalog import Catalog, read_snapshot
+from pytest_tenantproof.config import Settings, settings_from
+from pytest_tenantproof.policy import Prover, World
+from pytest_tenantproof.target import rolled_back
+from tests.policy.conftest import CONFIG, HERE, TABLE, Proofs, policy_settings
+
+pytestmark = pytest.mark.xdist_group("policy")
+
+MINE = "tenant_id = app.tenant()"
+SAFE = f"CREATE POLICY safe ON one TO authenticated USING ({MINE});"
+
+
+@contextmanager
+def changed(dsn: str, sql: str, settings: Settings | None = None) -> Iterator[Proofs]:
+    """What the prover says after a change that is rolled back. The table `one` is there."""
+    chosen = settings or policy_settings()
+    with psycopg.connect(dsn, autocommit=True) as connection, rolled_back(connection):
+        connection.execute((TABLE.format(t="one") + sql).encode())
+        snapshot = read_snapshot(connection)
+        yield Proofs(Catalog(snapshot, chosen), Prover(World(snapshot, chosen)))
+
+
+@pytest.mark.parametrize(
+    ("policies", "open_"),
+    [
+        ("", set()),
+        ("CREATE POLICY a ON one FOR SELECT TO authenticated USING (true)", {"SELECT USING"}),
+        ("CREATE POLICY a ON one FOR DELETE TO authenticated USING (true)", {"DELETE USING"}),
+        ("CREATE POLICY a ON one FOR INSERT TO authenticated WITH CHECK (true)", {"INSERT WITH CHECK"}),
+        (f"CREATE POLICY a ON one FOR UPDATE TO authenticated USING ({MINE}) WITH CHECK (true)", {"UPDATE WITH CHECK"}),
+        (f"CREATE POLICY a ON one FOR UPDATE TO authenticated USING (true) WITH CHECK ({MINE})", {"UPDATE USING"}),
+        (f"CREATE POLICY a ON one FOR UPDATE TO authenticated USING ({MINE})", set()),
+        (
+            f"CREATE POLICY a ON one TO authenticated USING ({MINE}) WITH CHECK (label IS NOT NULL)",
+            {"INSERT WITH CHECK", "UPDATE WITH CHECK"},
+        ),
+        ("CREATE POLICY a ON one TO anon USING (true)", set()),
+        ("CREATE POLICY a ON one FOR SELECT USING (true)", {"SELECT USING"}),
+        ("CREATE POLICY a ON one FOR SELECT TO staff USING (true)", {"SELECT USING"}),
+        ("CREATE POLICY a ON one FOR SELECT TO other_staff USING (true)", set()),
+        (
+            "GRANT other_staff TO authenticated WITH INHERIT FALSE;"
+            "CREATE POLICY a ON one FOR SELECT TO other_staff USING (true)",
+            set(),
+        ),
+        (
+            f"CREATE POLICY a ON one FOR SELECT TO authenticated USING (true);"
+            f"CREATE POLICY b ON one AS RESTRICTIVE TO authenticated USING ({MINE})",
+            set(),
+        ),
+        (
+            f"CREATE POLICY a ON one FOR SELECT TO authenticated USING (true);"
+            f"CREATE POLICY b ON one AS RESTRICTIVE TO anon USING ({MINE})",
+            {"SELECT USING"},
+        ),
+        (
+            f"CREATE POLICY a ON one FOR SELECT TO authenticated USING (true);"
+            f"CREATE POLICY b ON one AS RESTRICTIVE FOR DELETE TO authenticated USING ({MINE})",
+            {"SELECT USING"},
+        ),
+        (
+            f"CREATE POLICY a ON one TO authenticated USING (true);"
+            f"CREATE POLICY b ON one AS RESTRICTIVE TO authenticated USING ({MINE}) WITH CHECK (NOT archived)",
+            {"INSERT WITH CHECK", "UPDATE WITH CHECK"},
+        ),
+        (
+            "CREATE POLICY a ON one FOR SELECT TO authenticated USING (tenant_id = shared_tenant);"
+            "CREATE POLICY b ON one AS RESTRICTIVE TO authenticated USING (shared_tenant = app.tenant())",
+            set(),
+        ),
+        (
+            f"CREATE POLICY a ON one FOR SELECT TO authenticated USING ({MINE});"
+            f"CREATE POLICY b ON one FOR SELECT TO authenticated USING (archived)",
+            {"SELECT USING"},
+        ),
+    ],
+)
+def test_combination(policy_server: str, policies: str, open_: set[str]) -> None:
+    with changed(policy_server, policies) as proofs:
+        found = proofs.gaps("one")
+    assert {" ".join(gap.split(":")[0].split()[:-1]) for gap in found} == open_
+
+
+def test_membership_rows_may_be_the_users_own_but_not_be_made_so(policy_server: str) -> None:
+    with changed(policy_server, "CREATE POLICY a ON members TO authenticated USING (user_id = auth.uid())") as proofs:
+        found = proofs.gaps("members")
+    assert {gap.split(" a:")[0] for gap in found} == {"INSERT WITH CHECK", "UPDATE WITH CHECK"}
+
+
+def test_child_tables_are_bound_through_their_parent(policy_server: str) -> None:
+    sound = "EXISTS (SELECT FROM projects p WHERE p.id = boards.project_id AND p.tenant_id = app.tenant())"
+    loose = "EXISTS (SELECT FROM projects p WHERE p.tenant_id = app.tenant())"
+    with changed(policy_server, f"CREATE POLICY a ON boards TO authenticated USING ({sound})") as proofs:
+        assert not proofs.gaps("boards")
+    with changed(policy_server, f"CREATE POLICY a ON boards TO authenticated USING ({loose})") as proofs:
+        assert proofs.gaps("boards")
+    nullable = "ALTER TABLE boards ALTER project_id DROP NOT NULL;"
+    with changed(policy_server, f"{nullable}CREATE POLICY a ON boards TO authenticated USING ({sound})") as proofs:
+        assert proofs.gaps("boards")
+
+
+@pytest.mark.parametrize(
+    "weaker",
+    [
+        "ALTER TABLE one ALTER project_id DROP NOT NULL",
+        "ALTER TABLE one DROP CONSTRAINT one_tenant_id_project_id_fkey",
+        "ALTER TABLE one ALTER CONSTRAINT one_tenant_id_project_id_fkey NOT ENFORCED",
+        "ALTER TABLE one ALTER CONSTRAINT one_tenant_id_project_id_fkey DEFERRABLE",
+        "ALTER TABLE one DISABLE TRIGGER ALL",
+    ],
+)
+def test_a_parents_tenant_counts_only_by_a_reference_that_holds(policy_server: str, weaker: str) -> None:
+    policy = (
+        "CREATE POLICY a ON one FOR SELECT TO authenticated"
+        " USING (project_id IN (SELECT p.id FROM projects p WHERE p.tenant_id = app.tenant()))"
+    )
+    with changed(policy_server, policy) as proofs:
+        assert not proofs.gaps("one")
+    with changed(policy_server, f"{policy}; {weaker}") as proofs:
+        assert proofs.gaps("one")
+
+
+HEAD = "CREATE OR REPLACE FUNCTION app.tenant() RETURNS uuid LANGUAGE sql STABLE SET search_path = '' AS "
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("SELECT (auth.jwt() -> 'user_metadata' ->> 'tenant_id')::uuid", "user_metadata"),
+        ("SELECT current_setting('app.tenant', true)::uuid", "app.tenant"),
+        (
+            "SELECT coalesce(nullif(auth.jwt() ->> 'tenant_id', ''), current_setting('app.dev', true))::uuid",
+            "app.dev",
+        ),
+        ("SELECT '00000000-0000-0000-0000-000000000001'::uuid", "constant"),
+        (
+            "SELECT coalesce(auth.jwt() ->> 'tenant_id', '00000000-0000-0000-0000-000000000001')::uuid",
+            "constant",
+        ),
+        ("SELECT tenant_id FROM public.members LIMIT 1", "no membership"),
+        ("SELECT id FROM public.tenants WHERE slug = auth.jwt() ->> 'slug'", "no membership"),
+        ("SELECT max(tenant_id::text)::uuid FROM public.members WHERE user_id = auth.uid()", "aggregate"),
+        ("SELECT gen_random_uuid()", "chance"),
+    ],
+)
+def test_an_accessor_that_anybody_can_steer_is_not_trusted(policy_server: str, body: str, reason: str) -> None:
+    with changed(policy_server, f"{HEAD} $${body}$$") as proofs:
+        found = proofs.prover.trust.weaknesses
+    assert any("app.tenant()" in (w.function, w.expression) and reason in w.reason for w in found), found
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "SELECT nullif(auth.jwt() ->> 'tenant_id', '')::uuid",
+        "SELECT tenant_id FROM public.members WHERE user_id = auth.uid() LIMIT 1",
+        "SELECT CASE WHEN auth.role() = 'authenticated' THEN (auth.jwt() ->> 'tenant_id')::uuid END",
+        "WITH claims AS (SELECT auth.jwt() AS c) SELECT (c ->> 'tenant_id')::uuid FROM claims",
+    ],
+)
+def test_an_accessor_from_claims_or_memberships_is_trusted(policy_server: str, body: str) -> None:
+    with changed(policy_server, f"{HEAD} $${body}$$; {SAFE}") as proofs:
+        assert not proofs.prover.trust.weaknesses
+        assert not proofs.gaps("one")
+
+
+DEFINER = "LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS"
+
+
+@pytest.mark.parametrize(
+    ("signature", "body", "bound"),
+    [
+        (
+            "f(t uuid) RETURNS boolean",
+            "SELECT EXISTS (SELECT FROM public.members m WHERE m.tenant_id = t AND m.user_id = auth.uid())",
+            True,
+        ),
+        ("f() RETURNS SETOF uuid", "SELECT tenant_id FROM public.members WHERE user_id = auth.uid()", True),
+        ("f() RETURNS SETOF public.projects", "SELECT * FROM public.projects WHERE tenant_id = app.tenant()", True),
+        ("f() RETURNS bigint", "SELECT count(*) FROM public.projects WHERE tenant_id = app.tenant()", True),
+        ("f(u uuid) RETURNS boolean", "SELECT EXISTS (SELECT FROM public.members m WHERE m.user_id = u)", False),
+        ("f(t uuid) RETURNS boolean", "SELECT EXISTS (SELECT FROM public.members m WHERE m.tenant_id = t)", False),
+        ("f() RETURNS bigint", "SELECT count(*) FROM public.projects", False),
+        (
+            "f() RETURNS SETOF public.projects",
+            "SELECT * FROM public.projects WHERE current_user = 'authenticated'",
+            False,
+        ),
+        ("f(e jsonb) RETURNS jsonb", "SELECT e", False),
+        (
+            "f() RETURNS text",
+            "SELECT pg_catalog.pg_read_file('/etc/passwd') FROM public.members WHERE user_id = auth.uid()",
+            False,
+        ),
+        (
+            "f() RETURNS json",
+            "SELECT json_build_object('n', (SELECT count(*) FROM public.projects)) FROM public.members WHERE user_id = auth.uid()",
+            False,
+        ),
+        (
+            "f() RETURNS SETOF uuid",
+            "SELECT tenant_id FROM public.members WHERE user_id = auth.uid() AND (SELECT name FROM public.projects LIMIT 1) LIKE 'a%'",
+            False,
+        ),
+        (
+            "f() RETURNS SETOF uuid",
+            "SELECT tenant_id FROM public.members WHERE user_id = auth.uid() ORDER BY (SELECT name FROM public.projects LIMIT 1)",
+            False,
+        ),
+        (
+            "f() RETURNS SETOF uuid",
+            "SELECT tenant_id FROM public.members WHERE user_id = auth.uid() EXCEPT SELECT id FROM public.tenants",
+            False,
+        ),
+        (
+            "f() RETURNS SETOF uuid",
+            "SELECT m.tenant_id FROM public.members m, public.projects p WHERE m.user_id = auth.uid()",
+            False,
+        ),
+    ],
+)
+def test_definer_functions_tell_callers_of_themselves(
+    policy_server: str, signature: str, body: str, bound: bool
+) -> None:
+    with changed(policy_server, f"CREATE FUNCTION app.{signature} {DEFINER} $${body}$$") as proofs:
+        function = next(f for f in proofs.catalog.own_functions if f.name == "app.f")
+        assert proofs.prover.is_caller_bound(function) is bound, proofs.prover.leaks(function)
+
+
+@pytest.mark.parametrize(
+    ("body", "bound"),
+    [
+        ("BEGIN RETURN QUERY SELECT tenant_id FROM public.members WHERE user_id = auth.uid(); END", True),
+        ("BEGIN IF auth.uid() IS NULL THEN RETURN; END IF; RETURN QUERY SELECT id FROM public.tenants; END", False),
+        ("BEGIN RETURN QUERY EXECUTE 'SELECT id FROM public.tenants'; END", False),
+        ("DECLARE n bigint; BEGIN SELECT count(*) INTO n FROM public.tenants; RETURN; END", False),
+        ("BEGIN DELETE FROM public.projects WHERE tenant_id = app.tenant(); RETURN; END", False),
+        (
+            "BEGIN PERFORM set_config('request.jwt.claims', '', true); RETURN QUERY SELECT tenant_id FROM public.members WHERE user_id = auth.uid(); END",
+            False,
+        ),
+    ],
+)
+def test_plpgsql_definers(policy_server: str, body: str, bound: bool) -> None:
+    head = "CREATE FUNCTION app.f() RETURNS SETOF uuid LANGUAGE plpgsql SECURITY DEFINER SET search_path = ''"
+    with changed(policy_server, f"{head} AS $${body}$$") as proofs:
+        function = proofs.catalog.functions["app.f()"]
+        assert proofs.prover.is_caller_bound(function) is bound, proofs.prover.leaks(function)
+
+
+def test_other_column_names_and_several_of_them(policy_server: str) -> None:
+    config = CONFIG.replace("[tenantproof]", '[tenantproof]\ntenant_column = ["tenant_id", "org_id"]')
+    settings = settings_from(config, source="test", root=HERE)
+    sql = (
+        "CREATE TABLE teams (id uuid PRIMARY KEY, org_id uuid NOT NULL); ALTER TABLE teams ENABLE ROW LEVEL SECURITY;"
+        "CREATE POLICY a ON teams FOR SELECT TO authenticated USING (org_id = app.tenant());"
+        "CREATE POLICY b ON teams FOR DELETE TO authenticated USING (id = app.tenant());"
+    )
+    with changed(policy_server, sql, settings) as proofs:
+        assert [gap.split()[0] for gap in proofs.gaps("teams")] == ["DELETE"]
