@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_tenantproof.catalog import Snapshot, read_snapshot, to_json
+from pytest_tenantproof.catalog.compare import PLATFORM
 from pytest_tenantproof.catalog.model import Table
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.errors import UsageError
@@ -27,13 +28,6 @@ _COLUMNS = (
     "customer_id",
 )
 _USERS = ("user_id", "profile_id", "member_id", "account_user_id")
-_PLATFORM = frozenset(
-    (
-        *("auth", "storage", "realtime", "vault", "extensions", "graphql", "graphql_public", "net", "pgsodium"),
-        *("pgsodium_masks", "supabase_functions", "supabase_migrations", "_realtime", "_analytics", "pgbouncer"),
-        *("cron", "tenantproof", "pgmq", "information_schema", "pg_catalog"),
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +48,7 @@ class Guess:
 
 def guess(snapshot: Snapshot) -> Guess:
     """Reads a catalog for the product's own names; the person confirms them in the written file."""
-    own = [t for t in snapshot.tables if t.schema not in _PLATFORM and t.kind in ("table", "partitioned")]
+    own = [t for t in snapshot.tables if t.schema not in PLATFORM and t.kind in ("table", "partitioned")]
     counted = Counter(c.name for t in own for c in t.columns if c.name in _COLUMNS)
     columns = tuple(name for name, _ in counted.most_common(1))
     tenants = [t for t in own if any(t.column(name) for name in columns)]

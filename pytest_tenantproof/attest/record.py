@@ -1,7 +1,7 @@
 """report.json: the detailed record of a run, from frozen parts to canonical bytes (docs/report.schema.json)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import resources
@@ -34,6 +34,8 @@ class Run:
     digests: Mapping[str, str] = field(default_factory=dict)
     clocks: Mapping[str, str] = field(default_factory=dict)
     ephemeral_key: bool = False
+    prove: Sequence[str] | None = None
+    """What is to be known of the clone that faults were injected into; None where none were."""
 
 
 def record(run: Run) -> dict[str, Any]:
@@ -56,6 +58,7 @@ def record(run: Run) -> dict[str, Any]:
         "digests": dict(run.digests),
         "clocks": dict(run.clocks),
         "signing": {"ephemeral": run.ephemeral_key},
+        **({} if run.prove is None else {"prove": {"notes": list(run.prove)}}),
         "controls": [_control(declared, result) for declared, result in run.results],
     }
 

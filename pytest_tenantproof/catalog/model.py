@@ -399,7 +399,8 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """pg_type: enums, domains, composites, ranges. `labels` of enums, `base` and `checks` of domains."""
+    """pg_type: enums, domains, composites, ranges. `labels` of enums; `base`, `default` and `checks` of domains;
+    `base` is a range's subtype; `attributes` of composites as "name type"."""
 
     name: str
     kind: str
@@ -409,6 +410,8 @@ class Type:
     checks: tuple[str, ...] = ()
     not_null: bool = False
     extension: str = ""
+    attributes: tuple[str, ...] = ()
+    default: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -404,6 +404,8 @@ def _type(row: Row) -> Type:
         labels=tuple(row[6]),
         checks=tuple(row[7]),
         extension=row[8],
+        attributes=tuple(row[9]),
+        default=row[10],
     )
 
 

@@ -13,7 +13,7 @@ from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.control import Findings, NotApplicable, NotRun, control_of
 from pytest_tenantproof.model import Fault, Outcome, Result
 
-__all__ = ["functions", "judge", "judge_given", "static_ids"]
+__all__ = ["functions", "judge", "judge_function", "judge_given", "static_ids"]
 
 _STATIC = {"catalog", "findings"}
 
@@ -43,11 +43,18 @@ def judge_given(control_id: str, catalog: Catalog, fault: Fault) -> Result:
 
 
 def judge(control_id: str, catalog: Catalog, **fixtures: Any) -> Result:
-    """The result of one control on a catalog; `fixtures` are for those that need more than that."""
+    """The result of one shipped control on a catalog; `fixtures` are for those that need more than that."""
+    return judge_function(functions()[control_id], control_id, catalog, **fixtures)
+
+
+def judge_function(function: Callable[..., None], control_id: str, catalog: Catalog, **fixtures: Any) -> Result:
+    """The same for any control function. Fixtures that it does not ask for are left out."""
+    wanted = inspect.signature(function).parameters
+    given = {"catalog": catalog, **fixtures}
     findings, started = Findings(), time.monotonic()
     outcome, reason = Outcome.ERROR, ""
     try:
-        functions()[control_id](catalog=catalog, findings=findings, **fixtures)
+        function(findings=findings, **{name: value for name, value in given.items() if name in wanted})
         outcome = Outcome.FAILED if len(findings) else Outcome.PASSED
     except NotApplicable as why:
         outcome, reason = Outcome.NOT_APPLICABLE, str(why)

@@ -13,7 +13,7 @@ from pytest_tenantproof import controls
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.control import Findings, NotApplicable, NotRun, control_of
 from pytest_tenantproof.errors import UsageError, redact
-from pytest_tenantproof.model import Control, Finding, Outcome, Result, Scope
+from pytest_tenantproof.model import Control, Falsified, Finding, Outcome, Result, Scope
 
 __all__ = ["ControlItem", "control_items", "default_paths", "first_line", "from_wire", "scope_of", "to_wire"]
 
@@ -99,7 +99,9 @@ def to_wire(result: Result) -> dict[str, Any]:
 
 def from_wire(data: dict[str, Any]) -> Result:
     findings = tuple(Finding(**finding) for finding in data["findings"])
-    return Result(data["control"], Outcome(data["outcome"]), data["reason"], findings, data["duration_s"])
+    falsified = Falsified(**data["falsified"]) if data["falsified"] else None
+    outcome = Outcome(data["outcome"])
+    return Result(data["control"], outcome, data["reason"], findings, data["duration_s"], falsified=falsified)
 
 
 def scope_of(config: pytest.Config, catalogue: Iterable[Control], *, paths: bool) -> tuple[Scope, tuple[str, ...]]:

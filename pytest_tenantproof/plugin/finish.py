@@ -103,6 +103,7 @@ def _run(
         digests={"catalog": digest(catalog.snapshot), "controls": controls_digest, "config": run.settings.digest},
         clocks=run.clocks,
         ephemeral_key=run.signing_key.ephemeral,
+        prove=sorted(run.proofs.notes) if run.proofs else None,
     )
 
 

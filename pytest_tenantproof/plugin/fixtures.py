@@ -11,11 +11,22 @@ from pytest_tenantproof.backup import open_store
 from pytest_tenantproof.backup.inspect import Backups
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.control import Findings
+from pytest_tenantproof.declared import Declared, declared_catalog
 from pytest_tenantproof.plugin.session import EvidencePlugin
 from pytest_tenantproof.plugin.storage import BackupStorage, open_storage
 from pytest_tenantproof.target import TargetInfo, open_session, rolled_back
 
-__all__ = ["backup_storage", "backups", "catalog", "clocks", "database", "evidence_run", "findings", "target"]
+__all__ = [
+    "backup_storage",
+    "backups",
+    "catalog",
+    "clocks",
+    "database",
+    "declared",
+    "evidence_run",
+    "findings",
+    "target",
+]
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +72,13 @@ def backups(evidence_run: EvidencePlugin, backup_storage: BackupStorage) -> Iter
     ):
         given = backup_storage
         yield Backups(given.settings, given.target, store, key_store, given.trusted, evidence_run.dsn)
+
+
+@pytest.fixture(scope="session")
+def declared(evidence_run: EvidencePlugin, catalog: Catalog) -> Declared:
+    """What the catalog should be, from the migrations or the lock."""
+    built_in = evidence_run.target in ("embedded", "container")
+    return declared_catalog(evidence_run.settings, catalog.snapshot.major, shipped=built_in)
 
 
 @pytest.fixture

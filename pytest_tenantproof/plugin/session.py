@@ -19,6 +19,7 @@ from pytest_tenantproof.control import NotApplicable, NotRun, control_of
 from pytest_tenantproof.errors import EvidenceError, TenantproofError
 from pytest_tenantproof.model import Control, Outcome, Result, Scope
 from pytest_tenantproof.plugin import clocks, collect, finish
+from pytest_tenantproof.plugin.proofs import Proofs
 from pytest_tenantproof.plugin.provision import Provisioned, provision
 from pytest_tenantproof.target import TargetInfo, open_session
 
@@ -63,6 +64,7 @@ class EvidencePlugin:
         self.catalog: Catalog | None = None
         self.clocks: dict[str, str] = {}
         self.written: finish.Written | None = None
+        self.proofs = Proofs(self) if config.getoption("--prove") else None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -174,6 +176,8 @@ class EvidencePlugin:
             elif report.outcome == "skipped":
                 report.outcome = "failed"
             result = item.result if call.when == "call" else self._broken(item, call)
+            if result is not None and self.proofs is not None and call.when == "call":
+                result = self.proofs.prove(item, result, report)
             if result is not None:
                 report.tenantproof = collect.to_wire(result)  # type: ignore[attr-defined]
             report.tenantproof_control = item.control.id  # type: ignore[attr-defined]
@@ -238,7 +242,17 @@ class EvidencePlugin:
             self.say(f"no evidence was written: {error}")
             session.exitstatus = 3
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """xdist: what a worker says of its clone."""
+        if self.proofs is not None:
+            self.proofs.notes |= set(getattr(node, "workeroutput", {}).get("tenantproof", ()))
+
     def _stop(self) -> None:
+        if self.proofs is not None:
+            self.proofs.close()
+            if self.worker is not None:
+                self.config.workeroutput["tenantproof"] = sorted(self.proofs.notes)  # type: ignore[attr-defined]
         if self.provisioned is not None:
             self.provisioned.stop()
             self.provisioned = None

@@ -7,7 +7,18 @@ from collections.abc import Iterable, Iterator
 
 from psycopg import sql
 
-from pytest_tenantproof.catalog.model import PUBLIC, Constraint, Function, Grant, Snapshot, Table, Trigger, Type
+from pytest_tenantproof.catalog.model import (
+    PUBLIC,
+    Constraint,
+    Function,
+    Grant,
+    Publication,
+    PublishedTable,
+    Snapshot,
+    Table,
+    Trigger,
+    Type,
+)
 
 __all__ = ["finishing", "foundation", "objects"]
 
@@ -78,10 +89,15 @@ def _type(type_: Type) -> Iterator[str]:
         yield f"CREATE TYPE {type_.name} AS ENUM ({', '.join(map(_literal, type_.labels))})"
     elif type_.kind == "domain":
         not_null = " NOT NULL" if type_.not_null else ""
-        yield f"CREATE DOMAIN {type_.name} AS {type_.base}{not_null} {' '.join(type_.checks)}"
+        default = f" DEFAULT {type_.default}" if type_.default else ""
+        yield f"CREATE DOMAIN {type_.name} AS {type_.base}{default}{not_null} {' '.join(type_.checks)}"
+    elif type_.kind == "composite":
+        yield f"CREATE TYPE {type_.name} AS ({', '.join(type_.attributes)})"
+    elif type_.kind == "range":
+        yield f"CREATE TYPE {type_.name} AS RANGE (SUBTYPE = {type_.base})"
     else:
         return
-    yield f"ALTER {type_.kind.upper().replace('ENUM', 'TYPE')} {type_.name} OWNER TO {ident(type_.owner)}"
+    yield f"ALTER {'DOMAIN' if type_.kind == 'domain' else 'TYPE'} {type_.name} OWNER TO {ident(type_.owner)}"
 
 
 def _function(function: Function) -> Iterator[str]:
@@ -193,9 +209,7 @@ def finishing(snapshot: Snapshot, superuser: str) -> Iterator[str]:
         for grant in default.grants:
             yield f"{head} GRANT {grant.privilege} ON {default.kind.upper()} TO {_grantee(grant.grantee)}"
     for publication in snapshot.publications:
-        tables = ", ".join(p.table + (f" WHERE ({p.filter})" if p.filter else "") for p in publication.tables)
-        what = " FOR ALL TABLES" if publication.all_tables else f" FOR TABLE {tables}" if tables else ""
-        yield f"CREATE PUBLICATION {ident(publication.name)}{what}"
+        yield _publication(publication)
     for trigger in snapshot.event_triggers:
         head = f"CREATE EVENT TRIGGER {ident(trigger.name)} ON {trigger.event}"
         tags = f" WHEN TAG IN ({', '.join(map(_literal, trigger.tags))})" if trigger.tags else ""
@@ -206,6 +220,20 @@ def finishing(snapshot: Snapshot, superuser: str) -> Iterator[str]:
         if setting.role and setting.role != superuser:
             name = ".".join(ident(part) for part in setting.name.split("."))
             yield f"ALTER ROLE {ident(setting.role)} SET {name} = {_literal(setting.value)}"
+
+
+def _publication(publication: Publication) -> str:
+    parts = [_published(table) for table in publication.tables]
+    parts += [f"TABLES IN SCHEMA {ident(schema)}" for schema in publication.schemas]
+    what = " FOR ALL TABLES" if publication.all_tables else f" FOR {', '.join(parts)}" if parts else ""
+    publish = f"publish = '{', '.join(publication.operations).lower()}'"
+    root = f"publish_via_partition_root = {publication.via_root}"
+    return f"CREATE PUBLICATION {ident(publication.name)}{what} WITH ({publish}, {root})"
+
+
+def _published(table: PublishedTable) -> str:
+    columns = f" ({', '.join(map(ident, table.columns))})" if table.columns else ""
+    return f"TABLE ONLY {table.table}{columns}" + (f" WHERE ({table.filter})" if table.filter else "")
 
 
 def _grants(word: str, name: str, grants: Iterable[Grant]) -> Iterator[str]:

@@ -25,9 +25,21 @@ def checklist(report: Report, *, color: bool = False, findings_shown: int = 5) -
             if control["reason"] and outcome != "passed":
                 yield f"           {_clean(control['reason'])}"
             yield from _findings(control, findings_shown)
+    if line := _proven_alarms(report):
+        yield line
     numbers = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in counts(report).items())
     outcome = {"proven": "passed", "failed": "failed"}.get(report["verdict"], "not_run")
     yield f"verdict: {paint(headline(report), outcome)}: {numbers}"
+
+
+def _proven_alarms(report: Report) -> str:
+    """What `--prove` showed: how many faults were injected into a clone, and how many were noticed."""
+    tried = [c["falsified"] for c in report["controls"] if c["falsified"]]
+    if "prove" not in report:
+        return ""
+    faults, seen = sum(f["faults"] for f in tried), sum(f["detected"] for f in tried)
+    silent = sum(not f["faults"] for f in tried)
+    return f"prove: {faults} faults injected into a clone, {seen} detected; {silent} controls have none to try there"
 
 
 def _findings(control: Report, shown: int) -> Iterator[str]:

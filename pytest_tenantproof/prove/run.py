@@ -1,0 +1,134 @@
+"""Injects each fault of a control into a clone of the target's schema, and says whether the control saw it.
+
+The clone has the target's catalog and no row of its data; it lives on a private server. Each fault is tried in
+a transaction that is rolled back, so that every fault meets the same clone.
+"""
+
+import contextlib
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from pytest_tenantproof.catalog import Catalog, Snapshot, read_snapshot
+from pytest_tenantproof.config import Settings
+from pytest_tenantproof.controls.judge import judge_function
+from pytest_tenantproof.declared import Declared
+from pytest_tenantproof.errors import CatalogError, TargetUnreachable
+from pytest_tenantproof.model import Control, Falsified, Fault, Finding, Outcome, Result
+from pytest_tenantproof.prove.clone import rebuild
+from pytest_tenantproof.prove.placeholders import fill, placeholders
+from pytest_tenantproof.target import TargetInfo, find_bin, rolled_back, start
+
+__all__ = ["Prover", "open_prover"]
+
+Provide = Callable[[psycopg.Connection[Any], Catalog], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What became of one fault: seen, missed, or why it could not be tried."""
+
+    seen: bool = False
+    untried: str = ""
+
+
+class Prover:
+    """A clone, and the controls tried on it. `fixtures` gives what controls ask for beside the catalog."""
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], settings: Settings, notes: tuple[str, ...], info: TargetInfo
+    ) -> None:
+        self.connection = connection
+        self.settings = settings
+        self.notes = notes
+        self.catalog = Catalog(read_snapshot(connection), settings)
+        self._values = placeholders(self.catalog, connection.info.dbname)
+        declared = Declared(self.catalog.snapshot, "the clone itself")
+        self.fixtures: dict[str, Provide] = {
+            "database": lambda connection, _: connection,
+            "declared": lambda *_: declared,
+            "target": lambda *_: info,
+            "clocks": lambda *_: {},
+        }
+        self._before: dict[str, frozenset[Finding]] = {}
+
+    def falsify(self, control: Control, function: Callable[..., None]) -> Falsified:
+        """Tries every fault of a control. How many could not be tried, and why, is in the reason."""
+        if lacking := self._lacking(control, function):
+            return Falsified(0, 0, f"not tried on a clone: it needs {', '.join(lacking)}")
+        if not control.faults:
+            return Falsified(0, 0, "it declares no fault")
+        tried = [self._try(control, function, fault) for fault in control.faults]
+        done = [t for t in tried if not t.untried]
+        why = "; ".join(sorted({t.untried for t in tried if t.untried}))
+        reason = f"{len(tried) - len(done)} of {len(tried)} faults not tried: {why}" if why else ""
+        return Falsified(len(done), sum(t.seen for t in done), reason)
+
+    def _lacking(self, control: Control, function: Callable[..., None]) -> list[str]:
+        """Fixtures that the clone cannot give, and that not every fault brings along."""
+        given = set.intersection(*(set(fault.given) for fault in control.faults)) if control.faults else set()
+        wanted = set(inspect.signature(function).parameters) - {"catalog", "findings"}
+        return sorted(wanted - self.fixtures.keys() - given)
+
+    def _try(self, control: Control, function: Callable[..., None], fault: Fault) -> Tried:
+        if self.catalog.snapshot.major < fault.min_version:
+            return Tried(untried=f"it takes PostgreSQL {fault.min_version}")
+        sql = fill(fault.sql, self._values)
+        if sql is None:
+            return Tried(untried="this schema has nothing of the kind that the fault breaks")
+        before = self._untouched(control, function)
+        try:
+            with self._broken(sql, fault.undo):
+                found = self._judge(control, function, fault)
+        except (psycopg.Error, CatalogError) as error:
+            code = error.sqlstate if isinstance(error, psycopg.Error) else None
+            return Tried(untried=f"the fault could not be made ({code or type(error).__name__})")
+        return Tried(seen=found.outcome is Outcome.FAILED and bool(set(found.findings) - before))
+
+    @contextlib.contextmanager
+    def _broken(self, sql: str, undo: str) -> Iterator[None]:
+        try:
+            with rolled_back(self.connection):
+                if sql:
+                    self.connection.execute(sql.encode())
+                yield
+        finally:
+            if undo:
+                self.connection.execute(undo.encode())
+
+    def _untouched(self, control: Control, function: Callable[..., None]) -> frozenset[Finding]:
+        """What the control finds on the clone as it is: a finding that was there before proves nothing."""
+        if control.id not in self._before:
+            with rolled_back(self.connection):
+                self._before[control.id] = frozenset(self._judge(control, function, Fault()).findings)
+        return self._before[control.id]
+
+    def _judge(self, control: Control, function: Callable[..., None], fault: Fault) -> Result:
+        snapshot = read_snapshot(self.connection) if fault.sql else self.catalog.snapshot
+        catalog = Catalog(snapshot, dataclasses.replace(self.settings, **fault.settings))
+        wanted = inspect.signature(function).parameters
+        made = {name: make(self.connection, catalog) for name, make in self.fixtures.items() if name in wanted}
+        return judge_function(function, control.id, catalog, **(made | dict(fault.given)))
+
+
+@contextlib.contextmanager
+def open_prover(snapshot: Snapshot, settings: Settings, info: TargetInfo) -> Iterator[Prover]:
+    """A clone of the snapshot on a private server of its major version, or else of the newest that is found.
+
+    Raises TargetUnreachable when there are no server binaries.
+    """
+    notes = []
+    try:
+        bin_ = find_bin(snapshot.major)
+    except TargetUnreachable:
+        bin_ = find_bin()
+        notes.append(f"the clone runs PostgreSQL {bin_.major}, the target {snapshot.major}")
+    with start(bin_) as server, psycopg.connect(server.dsn(), autocommit=True) as connection:
+        clone = rebuild(connection, snapshot)
+        notes += [f"not rebuilt: {statement}" for statement in clone.missing]
+        notes += [f"stubbed by signature: {signature}" for signature in clone.stubbed]
+        yield Prover(connection, settings, tuple(notes), info)
