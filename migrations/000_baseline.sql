@@ -5,6 +5,7 @@
 -- Roles and the auth schema are made only where the platform has not made them.
 
 SET LOCAL client_min_messages = warning;
+SET LOCAL lock_timeout = '5s';
 
 DO $$
 BEGIN

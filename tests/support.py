@@ -16,9 +16,9 @@ FAULTS = REPOSITORY / "tests" / "faults"
 _count = itertools.count(1)
 
 
-def create_database(server: EmbeddedPostgres, template: str = "template1") -> str:
+def create_database(server: EmbeddedPostgres, template: str = "template1", name: str = "") -> str:
     """Creates an empty database (a copy of `template`) and returns its DSN."""
-    name = f"t{next(_count)}"
+    name = name or f"t{next(_count)}"
     with psycopg.connect(server.dsn(), autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
         admin.execute(sql.SQL("REVOKE CREATE, TEMPORARY ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))

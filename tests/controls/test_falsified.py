@@ -9,6 +9,7 @@ from pytest_tenantproof.catalog import Catalog, read_snapshot
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.control import control_of
 from pytest_tenantproof.controls.judge import functions, judge, judge_given, static_ids
+from pytest_tenantproof.migrate import migrations_folder, status
 from pytest_tenantproof.model import Fault, Outcome, Result
 from pytest_tenantproof.prove.placeholders import fill, placeholders
 from pytest_tenantproof.target import rolled_back
@@ -75,3 +76,22 @@ def test_fault_of_settings_or_fixtures_turns_its_control_red(case: Case, referen
         catalog = Catalog(read_snapshot(connection), reference_settings())
     found = judge_given(case.control, catalog, case.fault)
     assert found.outcome is Outcome.FAILED, found.reason
+
+
+LEDGER_FAULTS = (
+    "UPDATE tenantproof.migrations SET sha256 = repeat('0', 64) WHERE seq = 1",
+    "DELETE FROM tenantproof.migrations WHERE seq = (SELECT max(seq) FROM tenantproof.migrations)",
+    "INSERT INTO tenantproof.migrations (version, name, sha256) VALUES ('999999', 'by_hand', '')",
+    "ALTER TABLE tenantproof.migrations RENAME TO gone",
+)
+
+
+@pytest.mark.parametrize("fault", LEDGER_FAULTS)
+def test_a_changed_ledger_turns_the_migrations_control_red(fault: str, reference_database: str) -> None:
+    with psycopg.connect(reference_database, autocommit=True) as connection:
+        catalog = Catalog(read_snapshot(connection), reference_settings())
+        for sql, expected in (("SELECT 1", Outcome.PASSED), (fault, Outcome.FAILED)):
+            with rolled_back(connection):
+                connection.execute(sql.encode())
+                found = status(connection, migrations_folder())
+            assert judge("TP913", catalog, migrations=found).outcome is expected, sql

@@ -15,10 +15,11 @@ from pytest_tenantproof.target import EmbeddedPostgres, find_bin, start
 from tests.support import REPOSITORY
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Tool = Run
 
 CONFIG = (
     (REPOSITORY / "tenantproof.toml").read_text()
-    + """
+    + f"""migrations = "{REPOSITORY / "migrations"}"
 [tenantproof.targets.prod]
 class = "live"
 [tenantproof.targets.staging]
@@ -38,17 +39,31 @@ def product() -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, product: EmbeddedPostgres) -> Run:
-    """`pytest <arguments>` in tmp_path, with DSNs and a signing key in the environment."""
+def user_environment(tmp_path: Path, product: EmbeddedPostgres) -> dict[str, str]:
+    """A user's folder with a config and a signing key, and the environment that goes with it."""
     (tmp_path / "tenantproof.toml").write_text(CONFIG)
     private, _ = keys.new_key(tmp_path / "keys")
     base = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "TENANTPROOF_", "CI"))}
     base |= {keys.KEY_FILE_VARIABLE: str(private)}
-    base |= {"TENANTPROOF_PROD_DSN": product.dsn(), "TENANTPROOF_STAGING_DSN": product.dsn()}
+    return base | {"TENANTPROOF_PROD_DSN": product.dsn(), "TENANTPROOF_STAGING_DSN": product.dsn()}
 
-    def pytest_(*arguments: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
-        merged = {k: v for k, v in (base | environment).items() if v is not None}
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=merged, capture_output=True, text=True, check=False)
 
-    return pytest_
+@pytest.fixture
+def run(tmp_path: Path, user_environment: dict[str, str]) -> Run:
+    """`pytest <arguments>` in tmp_path, with DSNs and a signing key in the environment."""
+    return _caller(tmp_path, user_environment, "pytest", "-p", "no:cacheprovider")
+
+
+@pytest.fixture
+def tool(tmp_path: Path, user_environment: dict[str, str]) -> Tool:
+    """`tenantproof <arguments>` there."""
+    return _caller(tmp_path, user_environment, "pytest_tenantproof.cli")
+
+
+def _caller(folder: Path, environment: dict[str, str], *module: str) -> Run:
+    def call(*arguments: str, **more: str | None) -> subprocess.CompletedProcess[str]:
+        merged = {k: v for k, v in (environment | more).items() if v is not None}
+        command = [sys.executable, "-m", *module, *arguments]
+        return subprocess.run(command, cwd=folder, env=merged, capture_output=True, text=True, check=False)
+
+    return call
