@@ -21,7 +21,7 @@ from pytest_tenantproof.backup.naming import key_name
 from pytest_tenantproof.backup.store import DeletionDenied, ObjectLocked, Store
 from pytest_tenantproof.errors import BackupError, FormatError, VerificationError
 
-__all__ = ["ERASURE_TYPE", "Erased", "erase_tenant", "erased_tenants", "runs_with_key"]
+__all__ = ["ERASURE_TYPE", "Erased", "destroy_keys", "erase_tenant", "erased_tenants", "runs_with_key"]
 
 ERASURE_TYPE = "application/vnd.tenantproof.erasure+json"
 _SCHEMA = "tenantproof/erasure/1"
@@ -107,12 +107,20 @@ def erase_tenant(
 ) -> Erased:
     """Puts the tenant on the signed list, then destroys its key in every run, with all older versions.
 
-    May be repeated: what an interrupted one left is done then. Raises BackupError when a store keeps older
-    versions of a key object, so that the tenant is not erased yet; StoreError, FormatError.
+    May be repeated: what an interrupted one left is done then. Raises BackupError as `destroy_keys` does;
+    StoreError, FormatError.
     """
     entries = _entries(store, trusted)
     on_list = next((entry.name for entry in entries if entry.tenant == tenant), None)
     entry = on_list or _enter(store, tenant, entries, signer, now)
+    return Erased(tenant, entry, destroy_keys(key_store, tenant))
+
+
+def destroy_keys(key_store: Store, tenant: str) -> tuple[str, ...]:
+    """Destroys the tenant's key in every run, with all older versions; the runs in which it still was.
+
+    Raises BackupError when a store keeps older versions of a key object: then the tenant is not erased yet.
+    """
     done, kept = [], []
     for run, keys in list(_key_objects(key_store, tenant)):
         if tenant not in keys.boxes:
@@ -130,7 +138,7 @@ def erase_tenant(
             f"tenant {tenant} is not erased yet: older versions of {len(kept)} key objects remain ({kept[0]})",
             remedy="keep keys in a key_store without Object Lock, and run this with an identity that may delete.",
         )
-    return Erased(tenant, entry, tuple(done))
+    return tuple(done)
 
 
 def _enter(store: Store, tenant: str, entries: tuple[_Entry, ...], signer: Signer, now: datetime) -> str:

@@ -1,4 +1,4 @@
-"""keys, verify, log: signing keys, bundles checked offline, and the log of runs."""
+"""verify, log: bundles checked offline, and the log of runs."""
 
 import argparse
 from pathlib import Path
@@ -11,23 +11,6 @@ if TYPE_CHECKING:
     from pytest_tenantproof.attest.verify import TrustedTime, Verified
 
 __all__ = ["VERBS"]
-
-
-def _keys(options: argparse.Namespace) -> Answer:
-    from pytest_tenantproof.attest import keys
-
-    private, public = keys.new_key(Path(options.dir), options.name)
-    lines = [
-        f"private key: {private} (keep it secret; set {keys.KEY_FILE_VARIABLE} to this path)",
-        f"public key:  {public} (give it to whoever verifies)",
-    ]
-    return 0, {"private": str(private), "public": str(public)}, lines
-
-
-def _keys_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=["new"], help="new: make a signing key pair")
-    parser.add_argument("--dir", default=".", help="where the two files go (default: here)")
-    parser.add_argument("--name", default="tenantproof", help="file name without ending")
 
 
 def _verify(options: argparse.Namespace) -> Answer:
@@ -154,7 +137,6 @@ def _log_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 VERBS = {
-    "keys": Verb("signing keys", "tenantproof keys new --dir ~/.tenantproof", _keys, _keys_arguments),
     "verify": Verb(
         "verify bundles offline",
         "tenantproof verify --key tenantproof.pub evidence/prod/20261123T020000Z-0a1b2c3d",
