@@ -19,9 +19,9 @@ def singular(name: str) -> str:
 
 
 def foreign_key_hints(column: Column, tables: Mapping[str, Table]) -> Table | None:
-    """The table (by bare name) that a column called `unit_id`, `other_unit_id` or `unit_ids` seems to name."""
-    found = re.fullmatch(r"(.+)_(ids?|uuids?)", column.name)
-    if not found or not _ID_TYPES.match(column.type):
+    """The table (by bare name) that a column called `unit_id`, `unit_ref` or `unit_ids` seems to name."""
+    found = re.fullmatch(r"(.+)_(ids?|uuids?|refs?|fk)", column.name)
+    if not found or not (_ID_TYPES.match(column.type) or (found[2].endswith("s") and column.type in ("jsonb", "json"))):
         return None
     stem = found[1]
     candidates = ((singular(name), table) for name, table in tables.items())

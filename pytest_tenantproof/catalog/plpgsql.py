@@ -131,6 +131,14 @@ def freezes(function: Function, column: str) -> bool:
     return any(same_expression(value, f"old.{column}") for value in assignments(function, column, always=True))
 
 
+def _into(node: Node) -> tuple[str, ...]:
+    """What SELECT INTO, FOR and FETCH write to."""
+    target = node.get("target") or node.get("var") or {}
+    fields = target.get("PLpgSQL_row", {}).get("fields", ())
+    names = (*(field.get("name", "") for field in fields), target.get("PLpgSQL_rec", {}).get("refname", ""))
+    return tuple(name.lower() for name in names if name)
+
+
 def assignments(function: Function, column: str, *, always: bool = False) -> Iterator[str]:
     """What the function assigns to NEW.column (with `always`, only where nothing can skip it)."""
     body = body_of(function)
@@ -145,6 +153,8 @@ def assignments(function: Function, column: str, *, always: bool = False) -> Ite
                 target, _, value = query(node, "expr").partition("=")
             if target.strip().lower().replace('"', "") in (f"new.{column}".lower(), "new"):
                 yield value.strip()
+        elif f"new.{column}".lower() in _into(node) or "new" in _into(node):
+            yield query(node, "sqlstmt") or query(node, "query") or "a query"
         if always and any(k == "PLpgSQL_stmt_return" for k, _ in _nested(kind, node)):
             return
 

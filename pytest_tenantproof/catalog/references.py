@@ -80,7 +80,8 @@ def _function_weaknesses(function: Function, tenant: str, reference: Reference) 
     if not sound:
         yield f"{function.signature} does not refuse every row whose tenant IS DISTINCT FROM the target's"
     for _, node in sound:
-        if leaked := [p for p in node.get("params", ()) if not _harmless(query({"cond": p}))]:
+        options = (option["PLpgSQL_raise_option"]["expr"] for option in node.get("options", ()))
+        if leaked := [p for p in (*node.get("params", ()), *options) if not _harmless(query({"cond": p}))]:
             yield f"{function.signature} puts {len(leaked)} looked-up value(s) into its error text"
 
 

@@ -158,7 +158,7 @@ def test_id_columns_are_references(catalog: Catalog, findings: Findings) -> None
         for column in table.columns:
             target = foreign_key_hints(column, names)
             if target and column.name not in keyed and f"{table.name}.{column.name}" not in declared:
-                what = "an array of ids" if column.type.endswith("[]") else "an id"
+                what = "a list of ids" if column.type.endswith("[]") or "json" in column.type else "an id"
                 findings.add(table, f"{column.name} looks like {what} of {target.name} but has no foreign key")
 
 

@@ -25,8 +25,8 @@ _HARMLESS = re.compile(
     r"|default_transaction_read_only|default_statistics_target|log_min_duration\w*|log_statement|log_lock_waits"
     r"|auto_explain\.\w+|pgaudit\.\w+|safeupdate\.\w+|statement_mem|lc_\w+|bytea_output|extra_float_digits"
     r"|default_text_search_config|vacuum_\w+|tcp_keepalives\w*|tcp_user_timeout|app\.settings\.\w+"
-    r"|pgrst\.(db_max_rows|db_plan_enabled|db_tx_end|openapi_\w+|log_level|server_\w+|db_pool\w*|db_config|jwt_\w+"
-    r"|db_aggregates_enabled|db_channel\w*|db_use_legacy_gucs|db_anon_role))$",
+    r"|pgrst\.(db_max_rows|db_plan_enabled|db_tx_end|openapi_\w+|log_level|server_\w+|db_pool\w*|db_config|jwt_(aud|cache\w*|secret\w*)"
+    r"|db_aggregates_enabled|db_channel\w*|db_use_legacy_gucs))$",
     re.I,
 )
 _LIBRARIES = frozenset({"safeupdate", "supautils", "pg_stat_statements", "auto_explain", "pgaudit", "plan_filter", ""})
@@ -109,7 +109,7 @@ _ON = frozenset({"on", "true", "yes", "1"})
 
 @control(
     "TP264",
-    title="Event triggers neither bind a tenant nor undo protection",
+    title="Event triggers are on, and neither bind a tenant nor undo protection",
     severity=Severity.HIGH,
     requirement="A1",
     maps=CONFIG,
@@ -130,6 +130,8 @@ def test_event_triggers_are_harmless(catalog: Catalog, findings: Findings) -> No
             findings.add(name, "runs at every login, before any tenant is bound")
         if not catalog.is_admin(trigger.owner) or (function and not _trusted_owner(catalog, function.owner)):
             findings.add(name, f"can be replaced by {trigger.owner}")
+        if trigger.enabled in ("disabled", "replica"):
+            findings.add(name, f"is {trigger.enabled}", fix=f"ALTER EVENT TRIGGER {trigger.name} ENABLE ALWAYS;")
         text = without_comments(function.body) if function and not function.extension else ""
         if re.search(r"\bset_config\s*\(|\bdisable\b|\bgrant\b|\bno\s+force\b|\bbypassrls\b", text, re.I):
             findings.add(name, f"{trigger.function} changes settings, grants or protection")
@@ -173,6 +175,8 @@ def _setting_problem(catalog: Catalog, setting: Setting) -> str:
     if name == "pgrst.db_schemas":
         hidden = sorted(set(parts) - {*catalog.settings.exposed, "graphql_public", "storage", ""})
         return f"serves {', '.join(hidden)}, which the config does not expose" if hidden else ""
+    if name == "pgrst.db_anon_role":
+        return "" if value in catalog.settings.anonymous_roles else f"lets callers without a login in as {value}"
     if name == "row_security":
         return "" if value.lower() in _ON else "is switched off for its sessions"
     if name.endswith("preload_libraries"):

@@ -83,6 +83,7 @@ _CONTEXT = re.compile(
     r"|\breset\s+(role|all|session)|\bset\s+(local\s+|session\s+)?\"?\w+\.\w+\"?\s*(=|to)\b",
     re.I,
 )
+_RUNS_TEXT = re.compile(r"\b(query|cursor)_to_xml\w*\s*\(|\bts_(stat|rewrite)\s*\(|\bdblink\w*\s*\(", re.I)
 _READS_CONTEXT = re.compile(
     r"\bcurrent_setting\s*\(|\bauth\.(jwt|uid|role|email)\s*\(|\bfrom\s+[\w.\"]+|\b(current_user|session_user|now\s*\()",
     re.I,
@@ -187,6 +188,8 @@ def _identity_problems(function: Function) -> list[str]:
     text, found = _body(function), []
     if _CONTEXT.search(text):
         found.append("sets roles or settings")
+    if _RUNS_TEXT.search(text):
+        found.append("runs SQL made at run time")
     if function.language == "plpgsql":
         body = body_of(function)
         kinds = {kind for kind, _ in body.walk()} if body else set()

@@ -164,6 +164,11 @@ def test_policies_rely_on_nothing_clients_change(catalog: Catalog, findings: Fin
             held = catalog.privileges(table, role) & _WRITES
             if held and not table.row_security:
                 findings.add(table, f"{role} can {' and '.join(sorted(held))} memberships of anybody", role=role)
+    for derived in catalog.settings.derived_tables:
+        for function in prover(catalog).computing(derived.tenant):
+            if not prover(catalog).only_takes_apart(function):
+                detail = f"{derived.table} finds its tenant by it, and it is not known to only take its argument apart"
+                findings.add(function, detail)
     for function in _relied_on(catalog):
         owned = [role for role in catalog.client_roles if function.owner in catalog.graph.becomes(role)]
         if owned:

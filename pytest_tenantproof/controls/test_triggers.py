@@ -58,7 +58,9 @@ def test_tenant_is_immutable(catalog: Catalog, findings: Findings) -> None:
             continue
         functions = (catalog.functions.get(t.function) for t in table.triggers if _fires(t, "UPDATE", column.name))
         if not any(function and freezes(function, column.name) for function in functions):
-            findings.add(table, f"no BEFORE UPDATE row trigger provably keeps {column.name} as it is")
+            run = sorted({t.function for t in table.triggers if t.timing == "BEFORE" and "UPDATE" in t.events})
+            instead = f"; the ones there run {', '.join(run)}" if run else ""
+            findings.add(table, f"no BEFORE UPDATE row trigger provably keeps {column.name} as it is{instead}")
 
 
 @control(

@@ -6,6 +6,7 @@ membership and PUBLIC. Each command is proven by its own policies alone: that IN
 UPDATE with a WHERE clause must pass SELECT policies as well only takes rows away.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -133,6 +134,26 @@ class Prover:
             with suppress(NotUnderstood):
                 ev.truth(expression(text), ev.row_scope(table), sign=True)
         return frozenset(ev.as_invoker)
+
+    def computing(self, text: str) -> tuple[Function, ...]:
+        """The functions of this database that an expression of the settings names."""
+        return tuple(self.world.functions[s] for s in self._called(text))
+
+    @staticmethod
+    def only_takes_apart(function: Function) -> bool:
+        """Whether a function gives parts of its argument: immutable, and no value but separators of its own."""
+        literals = {literal.strip("'") for literal in re.findall(r"'[^']*'", function.body)}
+        named = [name for name in (*function.argument_names, "$1") if name]
+        splits = re.search(
+            r"\b(string_to_array|split_part|regexp_split_to_array)\s*\(\s*(\w+\.)?(\$1|\w+)", function.body
+        )
+        return (
+            function.volatility == "immutable"
+            and function.language in ("sql", "plpgsql")
+            and literals <= {"/", ":", "."}
+            and splits is not None
+            and splits[3] in named
+        )
 
     def unqualified(self, function: Function) -> tuple[str, ...]:
         """Relations that a function reads without naming their schema."""

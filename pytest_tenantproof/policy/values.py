@@ -205,6 +205,8 @@ def _joined(left: Alt, right: Alt) -> Alt:
     assert isinstance(left.term, Apply)
     parts = list(left.term.args)
     for part in right.term.args if isinstance(right.term, Apply) and right.term.name == "||" else (right.term,):
+        if part == Const(""):
+            continue
         if parts and isinstance(part, Const) and isinstance(parts[-1], Const):
             parts[-1] = Const((parts[-1].value or "") + (part.value or ""))
         else:
