@@ -34,6 +34,8 @@ class Run:
     digests: Mapping[str, str] = field(default_factory=dict)
     clocks: Mapping[str, str] = field(default_factory=dict)
     ephemeral_key: bool = False
+    attestations: Sequence[Mapping[str, Any]] = ()
+    """What people vouch for, and whether that has ended."""
     prove: Sequence[str] | None = None
     """What is to be known of the clone that faults were injected into; None where none were."""
 
@@ -59,6 +61,7 @@ def record(run: Run) -> dict[str, Any]:
         "clocks": dict(run.clocks),
         "signing": {"ephemeral": run.ephemeral_key},
         **({} if run.prove is None else {"prove": {"notes": list(run.prove)}}),
+        **({"attestations": [dict(a) for a in run.attestations]} if run.attestations else {}),
         "controls": [_control(declared, result) for declared, result in run.results],
     }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from pytest_tenantproof.config.attestation import Attestation
 from pytest_tenantproof.config.backup import BackupSettings
 from pytest_tenantproof.config.guard import GuardSettings
 from pytest_tenantproof.config.notify import NotifySettings
@@ -131,6 +132,7 @@ class Settings:
     """Your own @control files, relative to the config file."""
     targets: Mapping[str, TargetSettings] = field(default_factory=dict)
     waivers: tuple[Waiver, ...] = ()
+    attestations: tuple[Attestation, ...] = ()
     backup: BackupSettings = field(default_factory=BackupSettings)
     notify: NotifySettings = field(default_factory=NotifySettings)
     guard: GuardSettings = field(default_factory=GuardSettings)

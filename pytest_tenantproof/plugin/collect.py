@@ -118,5 +118,10 @@ def scope_of(config: pytest.Config, catalogue: Iterable[Control], *, paths: bool
     return Scope(len(chosen), len(everything), said, narrowed), chosen
 
 
+def judged_at_the_end(item: pytest.Item) -> bool:
+    """Whether a control needs the results of all others: the controller judges it, no worker runs it."""
+    return isinstance(item, ControlItem) and "ended" in item.fixturenames
+
+
 def control_items(items: Iterable[pytest.Item]) -> Iterator[ControlItem]:
     return (item for item in items if isinstance(item, ControlItem))

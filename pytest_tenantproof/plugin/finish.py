@@ -1,5 +1,6 @@
 """From results to a signed bundle, and what the terminal says of it."""
 
+import inspect
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -15,11 +16,13 @@ from pytest_tenantproof.attest.record import Run, record
 from pytest_tenantproof.attest.sign import Signer, new_seed
 from pytest_tenantproof.catalog import digest
 from pytest_tenantproof.config import Settings
+from pytest_tenantproof.controls.judge import functions, judge
 from pytest_tenantproof.errors import SigningKeyError
 from pytest_tenantproof.model import Control, Outcome, Result, Scope, Verdict, verdict_of
 from pytest_tenantproof.plugin import clocks
 from pytest_tenantproof.report import RENDERERS, checklist
 from pytest_tenantproof.report.shape import headline
+from pytest_tenantproof.waivers import EndOfRun, apply_waivers
 
 if TYPE_CHECKING:
     from pytest_tenantproof.plugin.session import EvidencePlugin
@@ -54,7 +57,7 @@ def signer_for(settings: Settings, target: str) -> Signer:
 def write(run: "EvidencePlugin") -> Written:
     """Reconciles the results with the catalogue, and writes and signs the bundle. Raises EvidenceError."""
     scope, declared = run.scope()
-    results = tuple((control, _result(control, run.results)) for control in declared)
+    results = tuple(zip(declared, _results(run, declared), strict=True))
     verdict, status = verdict_of(tuple(result for _, result in results), scope)
     finished = datetime.now(UTC)
     made: dict[str, Any] = {}
@@ -67,6 +70,17 @@ def write(run: "EvidencePlugin") -> Written:
     path = bundle.write_bundle(root, run.target, run.signing_key, report_after, RENDERERS, stamp=clocks.stamper(run))
     runlog.append(root, run.signing_key)
     return Written(path, made, status, run.signing_key.ephemeral)
+
+
+def _results(run: "EvidencePlugin", declared: tuple[Control, ...]) -> tuple[Result, ...]:
+    """A result for each control in scope: those that need all others' last, waivers on top."""
+    found = tuple(_result(control, run.results) for control in declared)
+    ended = EndOfRun(found, run.settings.waivers)
+    late = {id_ for id_, function in functions().items() if "ended" in inspect.signature(function).parameters}
+    catalog = run.prepared()[1]
+    judged = (judge(r.control, catalog, ended=ended) if r.control in late else r for r in found)
+    known = {control.id: control for control in run.catalogue}
+    return apply_waivers(judged, run.settings.waivers, known, datetime.now(UTC).date())
 
 
 def _result(control: Control, results: Mapping[str, Result]) -> Result:
@@ -104,7 +118,22 @@ def _run(
         clocks=run.clocks,
         ephemeral_key=run.signing_key.ephemeral,
         prove=sorted(run.proofs.notes) if run.proofs else None,
+        attestations=_attestations(run.settings),
     )
+
+
+def _attestations(settings: Settings) -> list[dict[str, Any]]:
+    today = datetime.now(UTC).date()
+    return [
+        {
+            "what": a.what,
+            "who": a.who,
+            "until": a.until.isoformat(),
+            "clauses": {name: list(clauses) for name, clauses in a.clauses.items()},
+            "outcome": "attested" if a.until >= today else "not_run",
+        }
+        for a in settings.attestations
+    ]
 
 
 def _commit(folder: Path) -> str:

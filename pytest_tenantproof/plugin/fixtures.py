@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from typing import Any
 
 import psycopg
@@ -14,6 +15,7 @@ from pytest_tenantproof.control import Findings, NotRun
 from pytest_tenantproof.declared import Declared, declared_catalog
 from pytest_tenantproof.migrate import Status
 from pytest_tenantproof.migrate import status as migration_status
+from pytest_tenantproof.model import Control
 from pytest_tenantproof.plugin.provision import migrations_of
 from pytest_tenantproof.plugin.session import EvidencePlugin
 from pytest_tenantproof.plugin.storage import BackupStorage, open_storage
@@ -28,8 +30,10 @@ __all__ = [
     "declared",
     "evidence_run",
     "findings",
+    "known",
     "migrations",
     "target",
+    "today",
 ]
 
 
@@ -52,6 +56,18 @@ def catalog(evidence_run: EvidencePlugin) -> Catalog:
 def target(evidence_run: EvidencePlugin) -> TargetInfo:
     """What the target is."""
     return evidence_run.prepared()[0]
+
+
+@pytest.fixture(scope="session")
+def known(evidence_run: EvidencePlugin) -> dict[str, Control]:
+    """Every control of this run's catalogue, by id."""
+    return {control.id: control for control in evidence_run.catalogue}
+
+
+@pytest.fixture(scope="session")
+def today() -> date:
+    """The day, UTC."""
+    return datetime.now(UTC).date()
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,8 @@ class Prover:
         except (psycopg.Error, CatalogError) as error:
             code = error.sqlstate if isinstance(error, psycopg.Error) else None
             return Tried(untried=f"the fault could not be made ({code or type(error).__name__})")
+        if not fault.sql and found.outcome is Outcome.NOT_RUN:
+            return Tried(seen=True)
         return Tried(seen=found.outcome is Outcome.FAILED and bool(set(found.findings) - before))
 
     @contextlib.contextmanager

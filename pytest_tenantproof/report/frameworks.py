@@ -32,6 +32,7 @@ CLAUSES: Mapping[str, tuple[str, ...]] = {
 }
 """Clauses by framework, where the whole list is public. Of others, only those that controls name are shown."""
 
+_RANK = (*ORDER[:-1], "attested", "passed")
 _NAMES = {
     "SOC2": "SOC 2 (Trust Services Criteria)",
     "ISO27001:2022": "ISO/IEC 27001:2022, Annex A",
@@ -42,14 +43,15 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One clause, the controls that map to it with their outcomes, and the worst of these ("unmapped": none)."""
+    """One clause, the controls and attestations (without id) that map to it with their outcomes, and the worst
+    of these ("unmapped": there are none)."""
 
     id: str
     controls: tuple[tuple[str, str, str], ...]
 
     @property
     def outcome(self) -> str:
-        return min((outcome for _, _, outcome in self.controls), key=ORDER.index, default="unmapped")
+        return min((outcome for _, _, outcome in self.controls), key=_RANK.index, default="unmapped")
 
 
 def view(report: Report) -> Iterator[tuple[str, str, tuple[Clause, ...]]]:
@@ -59,6 +61,11 @@ def view(report: Report) -> Iterator[tuple[str, str, tuple[Clause, ...]]]:
         for framework, clauses in control["maps"].items():
             for clause in clauses:
                 row = (control["id"], control["title"], shown_outcome(control))
+                mapped.setdefault(framework, {}).setdefault(clause, []).append(row)
+    for attestation in report.get("attestations", ()):
+        for framework, clauses in attestation["clauses"].items():
+            for clause in clauses:
+                row = ("", f"{attestation['what']} ({attestation['who']})", attestation["outcome"])
                 mapped.setdefault(framework, {}).setdefault(clause, []).append(row)
     for framework, found in sorted(mapped.items()):
         listed = CLAUSES.get(framework, ())

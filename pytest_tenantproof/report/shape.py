@@ -30,9 +30,11 @@ def headline(report: Report) -> str:
     """The verdict with its scope: 'PROVEN (scope: gate, 44 of 112)'."""
     scope = report["scope"]
     word = _WORDS[report["verdict"]]
+    waived = sum(shown_outcome(control) == "waived" for control in report["controls"])
+    excused = f", {waived} waived" if waived else ""
     if scope["selected"] == scope["of"] and not scope["expression"]:
-        return f"{word} (all {scope['of']} controls)"
-    return f"{word} (scope: {scope['expression'] or 'partial'}, {scope['selected']} of {scope['of']})"
+        return f"{word} (all {scope['of']} controls{excused})"
+    return f"{word} (scope: {scope['expression'] or 'partial'}, {scope['selected']} of {scope['of']}{excused})"
 
 
 def families(report: Report) -> list[tuple[str, str, Sequence[Report]]]:

@@ -24,6 +24,8 @@ def checklist(report: Report, *, color: bool = False, findings_shown: int = 5) -
             yield f"  {paint(f'{mark:>7}', outcome)}  {control['id']}  {_clean(control['title'])}"
             if control["reason"] and outcome != "passed":
                 yield f"           {_clean(control['reason'])}"
+            if outcome == "waived":
+                yield f"           until {control['waiver']['expires']}: {_clean(control['waiver']['reason'])}"
             yield from _findings(control, findings_shown)
     if line := _proven_alarms(report):
         yield line
