@@ -1,14 +1,24 @@
 """What a backup needs of an object store, whatever it is: one Protocol, one conformance suite."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from pytest_tenantproof.errors import StoreError
 
-__all__ = ["Capabilities", "DeletionDenied", "ObjectLocked", "Store", "StoreSpec", "Stored", "Writer", "check_name"]
+__all__ = [
+    "Capabilities",
+    "DeletionDenied",
+    "ObjectLocked",
+    "Store",
+    "StoreSpec",
+    "Stored",
+    "Writer",
+    "check_name",
+    "version_of",
+]
 
 _NAME = re.compile(r"(?!/)(?:(?!\.{1,2}(?:/|$))[A-Za-z0-9._~@=+-]+(?:/|$))+(?<!/)")
 
@@ -26,6 +36,12 @@ def check_name(name: str) -> str:
     if not _NAME.fullmatch(name) or len(name) > 512:
         raise StoreError(f"object name {name[:80]!r} is not allowed.", remedy="report this: names are ours.")
     return name
+
+
+def version_of(answer: Mapping[str, Any]) -> str:
+    """The version that S3's answer names; "" where the bucket keeps none, which some servers call null."""
+    version = str(answer.get("VersionId", ""))
+    return "" if version == "null" else version
 
 
 @dataclass(frozen=True, slots=True)

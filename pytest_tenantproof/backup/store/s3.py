@@ -26,6 +26,7 @@ from pytest_tenantproof.backup.store.base import (
     StoreSpec,
     Writer,
     check_name,
+    version_of,
 )
 from pytest_tenantproof.backup.store.probe import probe_bucket
 from pytest_tenantproof.backup.store.upload import Upload
@@ -133,7 +134,7 @@ class S3Store:
                 if there is None:
                     raise
                 return self._same(there, data)
-        return self.settled(Stored(name, len(data), digest, answer.get("VersionId", "")), lock)
+        return self.settled(Stored(name, len(data), digest, version_of(answer)), lock)
 
     def _same(self, there: Stored, data: bytes) -> Stored:
         if there.sha256 != hashlib.sha256(data).hexdigest():
@@ -220,7 +221,7 @@ class S3Store:
             name,
             answer["ContentLength"],
             answer.get("Metadata", {}).get("sha256", ""),
-            _version(answer.get("VersionId", "")),
+            version_of(answer),
             answer["LastModified"],
             answer.get("ObjectLockRetainUntilDate"),
         )
@@ -258,7 +259,7 @@ class S3Store:
             name,
             item.get("Size", 0),
             "",
-            _version(item["VersionId"]),
+            version_of(item),
             item["LastModified"],
             hidden=hidden,
         )
@@ -315,7 +316,3 @@ class S3Store:
 
     def close(self) -> None:
         self.client.close()
-
-
-def _version(version: str) -> str:
-    return "" if version == "null" else version

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from pytest_tenantproof.backup.store.base import Stored
+from pytest_tenantproof.backup.store.base import Stored, version_of
 from pytest_tenantproof.errors import StoreError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Upload:
                 answer = self._store.client.complete_multipart_upload(
                     **self._where, UploadId=self._id, MultipartUpload={"Parts": self._parts}, **more
                 )
-                version, proof = answer.get("VersionId", ""), dict(answer)
+                version, proof = version_of(answer), dict(answer)
                 if self._store.spec.checksums == "sha256" and "ChecksumSHA256" not in proof:
                     proof = self._described(version)
             except ClientError as error:
@@ -121,7 +121,7 @@ class Upload:
                 f"{self._store.url}/{self._name} exists and differs.",
                 remedy="never reuse a run's name; run again.",
             )
-        return answer.get("VersionId", ""), answer
+        return version_of(answer), answer
 
     def _compare(self, proof: dict[str, Any]) -> None:
         """The server's digest over all parts has to be ours. One that shows neither is a fault."""
