@@ -9,7 +9,17 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pytest_tenantproof.report.shape import ORDER, SEVERITIES, Report, counts, families, headline, shown_outcome
+from pytest_tenantproof.report.shape import (
+    ORDER,
+    SEVERITIES,
+    Report,
+    counts,
+    families,
+    family,
+    headline,
+    problems,
+    shown_outcome,
+)
 
 __all__ = ["render_html", "render_page"]
 
@@ -61,6 +71,8 @@ def render_html(report: Report) -> bytes:
         headline=headline(report),
         counts=counts(report),
         families=families(report),
+        family=family,
+        problems=problems(report),
         shown=shown_outcome,
         order=ORDER,
         severities=SEVERITIES,

@@ -6,7 +6,7 @@ from typing import Any
 
 from pytest_tenantproof.control import FAMILIES
 
-__all__ = ["ORDER", "SEVERITIES", "Report", "counts", "families", "headline", "shown_outcome"]
+__all__ = ["ORDER", "SEVERITIES", "Report", "counts", "families", "family", "headline", "problems", "shown_outcome"]
 
 Report = Mapping[str, Any]
 
@@ -37,10 +37,20 @@ def headline(report: Report) -> str:
     return f"{word} (scope: {scope['expression'] or 'partial'}, {scope['selected']} of {scope['of']}{excused})"
 
 
+def family(control: Report) -> str:
+    """The digit of a control's family."""
+    return next(c for c in str(control["id"]) if c.isdigit())
+
+
+def problems(report: Report) -> list[Report]:
+    """Controls that need a person: worst outcome first, then severity, then id."""
+    found = [c for c in report["controls"] if shown_outcome(c) not in ("passed", "not_applicable")]
+    return sorted(found, key=lambda c: (ORDER.index(shown_outcome(c)), SEVERITIES.index(c["severity"]), c["id"]))
+
+
 def families(report: Report) -> list[tuple[str, str, Sequence[Report]]]:
     """(digit, name, controls) of each family that has a control in the report."""
     groups: dict[str, list[Report]] = {}
     for control in report["controls"]:
-        digit = next(c for c in control["id"] if c.isdigit())
-        groups.setdefault(digit, []).append(control)
+        groups.setdefault(family(control), []).append(control)
     return [(digit, FAMILIES[digit][1], groups[digit]) for digit in sorted(groups)]
