@@ -1,9 +1,11 @@
 """tenantproof init: looks at a database and writes a commented tenantproof.toml and .env.example from it."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -92,29 +94,37 @@ def _is_accessor(name: str, columns: tuple[str, ...]) -> bool:
     return any(stem in bare for stem in stems) and any(word in bare for word in ("current", "get", "active", "my_"))
 
 
+def _quoted(text: str) -> str:
+    """A TOML basic string; whatever a name in a database holds stays inside it."""
+    return json.dumps(text)
+
+
 def _listed(values: tuple[str, ...]) -> str:
-    return "[" + ", ".join(f'"{value}"'.replace('""', '"') for value in values) + "]"
+    return "[" + ", ".join(map(_quoted, values)) + "]"
 
 
-def config_text(found: Guess) -> str:
+def config_text(found: Guess, migrations: str) -> str:
     """The commented tenantproof.toml."""
-    return f'''# Written by `tenantproof init` from the database's catalog. Read each line: the proof rests on it.
+    return f"""# Written by `tenantproof init` from the database's catalog. Read each line: the proof rests on it.
 [tenantproof]
 # The table with one row a customer, and the column(s) that say whose a row is.
-tenant_table = "{found.tenant_table}"
+tenant_table = {_quoted(found.tenant_table)}
 tenant_column = {_listed(found.tenant_columns)}
 # Every table in these schemas must have that column or be named below.
 schemas = {_listed(found.schemas)}
-# Tables that are the same for all customers. Check them: a wrong entry here hides a leak.
-global_tables = {_listed(found.global_tables)}
+# Tables that are the same for all customers. None is taken for granted: a wrong entry hides a leak.
+# Without a tenant column here: {_listed(found.global_tables)}
+global_tables = []
 # Who belongs to which customer, and the column that holds the user.
 membership_tables = {_listed(found.membership_tables)}
-user_column = "{found.user_column}"
+user_column = {_quoted(found.user_column)}
 # SQL that gives the caller's customer, NULL without one. Policies must compare with exactly this.
 trusted_tenant_expressions = {_listed(found.accessors or ("(auth.jwt() -> 'app_metadata' ->> 'tenant_id')::uuid",))}
 audit_tables = {_listed(found.audit_tables)}
 client_roles = {_listed(found.client_roles)}
 service_roles = {_listed(found.service_roles)}
+# Folder of the SQL migrations; "" if there are none (then record the catalog with `tenantproof init --lock`).
+migrations = {_quoted(migrations)}
 
 # live: read-only, enforced by the server, signing key required. staging: writes are rolled back.
 [tenantproof.targets.prod]
@@ -124,42 +134,73 @@ signing = "required"
 [tenantproof.targets.staging]
 class = "staging"
 restorable = true
-'''
 
+# Backups: where they go (s3://bucket/prefix, b2://bucket/prefix or a folder), and whose keys can read them.
+[tenantproof.backup]
+store = ""
+recipients = []
 
-ENV_TEXT = """# Connection strings. The role of _DSN needs no right to read tenants' rows.
-TENANTPROOF_PROD_DSN=
-TENANTPROOF_STAGING_DSN=
-# Used by verbs that write (migrate, backup records), opened only after the checks.
-TENANTPROOF_STAGING_WRITER_DSN=
-# Path of the private signing key made by `tenantproof keys new` (0600). A live target does not start without it.
-TENANTPROOF_SIGNING_KEY_FILE=
+# Alerts: Slack's webhook and the mail server are secrets and come from the environment.
+[tenantproof.notify]
+email_from = ""
+email_to = []
 """
 
-_MISSING = (
-    ("TENANTPROOF_PROD_DSN", "none: --evidence=prod refuses to start", ".env"),
-    ("TENANTPROOF_STAGING_DSN", "none: probes and drills run on embedded only", ".env"),
-    ("TENANTPROOF_SIGNING_KEY_FILE", "an ephemeral key on scratch targets; live ones refuse", ".env"),
-    ("TENANTPROOF_BACKUP_RECIPIENTS", "none: `backup` refuses", ".env and [tenantproof.backup]"),
-    ("TENANTPROOF_SLACK_WEBHOOK", "none: no alert is sent", ".env and [tenantproof.notify]"),
+
+def _env_text() -> str:
+    """The documented variables: the file that this product's own tests keep complete."""
+    shipped = resources.files("pytest_tenantproof").joinpath("_docs", "env.example")
+    checkout = Path(__file__).parents[1] / ".env.example"
+    return shipped.read_text("utf-8") if shipped.is_file() else checkout.read_text("utf-8")
+
+
+_INPUTS = (
+    ("production", "TENANTPROOF_PROD_DSN", "none: --evidence=prod does not start", ".env"),
+    ("staging", "TENANTPROOF_STAGING_DSN", "none: probes and drills run on the embedded target only", ".env"),
+    (
+        "signing key",
+        "TENANTPROOF_SIGNING_KEY_FILE",
+        "a new key for each scratch run; live ones do not start",
+        ".env",
+    ),
+    ("alert channel", "TENANTPROOF_SLACK_WEBHOOK", "none: failures show in exit statuses and bundles only", ".env"),
+    ("storage", "", "none: `backup` refuses, and the 6xx controls are not run", "store in [tenantproof.backup]"),
+    ("backup readers", "", "none: `backup` refuses", "recipients in [tenantproof.backup]"),
 )
 
 
-def _missing() -> Iterator[str]:
-    for name, default, where in _MISSING:
-        if not os.environ.get(name):
-            yield f"still missing: {name} (default taken: {default}; set it in {where})"
+def _missing(found: Guess) -> Iterator[str]:
+    """Each input that nobody gave, the default taken for it, and where to set it."""
+    empty = {"tenant_table": found.tenant_table, "tenant_column": found.tenant_columns, "schemas": found.schemas}
+    for key, value in empty.items():
+        if not value:
+            yield f"still missing: {key} (default taken: none, nothing can be proven; set it in tenantproof.toml)"
+    for what, variable, default, where in _INPUTS:
+        if not (variable and os.environ.get(variable)):
+            named = f"{what} ({variable})" if variable else what
+            yield f"still missing: {named} (default taken: {default}; set it in {where})"
+
+
+def _migrations_in(folder: Path) -> str:
+    return next((name for name in ("migrations", "supabase/migrations") if (folder / name).is_dir()), "")
 
 
 def run(dsn: str | None, folder: Path, *, lock: bool, settings: Settings) -> tuple[int, dict[str, Any], list[str]]:
-    """Writes the files and says what is still missing. Never overwrites. Raises UsageError or TargetError."""
+    """Writes the files and says what is still missing, with status 2 when that is where the tenants are.
+
+    Never overwrites. Raises UsageError or TargetError.
+    """
     dsn = dsn or os.environ.get("TENANTPROOF_INIT_DSN", "")
     if not dsn:
         raise UsageError("no database to look at.", remedy="set TENANTPROOF_INIT_DSN or pass --dsn.")
     connection, _ = open_session(dsn, "init", "live")
     with connection:
         snapshot = read_snapshot(connection)
-    texts = {folder / "tenantproof.toml": config_text(guess(snapshot)), folder / ".env.example": ENV_TEXT}
+    found = guess(snapshot)
+    texts = {
+        folder / "tenantproof.toml": config_text(found, _migrations_in(folder)),
+        folder / ".env.example": _env_text(),
+    }
     if lock:
         texts = {folder / settings.lock: to_json(snapshot).decode("ascii") + "\n"}
     for path in texts:
@@ -167,6 +208,7 @@ def run(dsn: str | None, folder: Path, *, lock: bool, settings: Settings) -> tup
             raise UsageError(f"{path} exists.", remedy="move it away, or edit it by hand.")
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
-    missing = list(_missing())
+    missing = list(_missing(found))
     written = [str(path) for path in texts]
-    return 0, {"written": written, "missing": missing}, [*(f"wrote {path}" for path in written), *missing]
+    status = 0 if lock or found.tenant_table else 2
+    return status, {"written": written, "missing": missing}, [*(f"wrote {path}" for path in written), *missing]

@@ -1,0 +1,91 @@
+"""init on the reference product, a product it has never seen, and an empty database."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pytest_tenantproof.catalog import Catalog, read_snapshot
+from pytest_tenantproof.cli import main
+from pytest_tenantproof.config import Settings, load_settings
+from pytest_tenantproof.controls.judge import judge, static_ids
+from pytest_tenantproof.model import Outcome
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("PROD_DSN", "STAGING_DSN", "SIGNING_KEY_FILE", "SLACK_WEBHOOK", "INIT_DSN"):
+        monkeypatch.delenv(f"TENANTPROOF_{name}", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def _initialised(dsn: str, folder: Path) -> Settings:
+    assert main(["init", "--dsn", dsn, "--dir", str(folder)]) == 0
+    return load_settings(folder / "tenantproof.toml")
+
+
+def _red(dsn: str, settings: Settings) -> dict[str, list[str]]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        catalog = Catalog(read_snapshot(connection), settings)
+    results = [judge(i, catalog) for i in static_ids()]
+    assert not [r for r in results if r.outcome is Outcome.ERROR]
+    return {r.control: [f.object for f in r.findings] for r in results if r.outcome is Outcome.FAILED}
+
+
+def test_the_reference_product_is_proven_with_what_it_writes(reference_database: str, tmp_path: Path) -> None:
+    settings = _initialised(reference_database, tmp_path)
+    assert settings.tenant_table == "public.tenants"
+    assert settings.target("prod").class_ == "live"
+    assert _red(reference_database, settings) == {}
+
+
+def test_an_unknown_product_is_found_but_for_what_only_people_know(faults_database: str, tmp_path: Path) -> None:
+    settings = _initialised(faults_database, tmp_path)
+    assert settings.membership_tables == ("public.memberships",)
+    assert settings.audit_tables == ("public.audit_events",)
+    assert settings.trusted_tenant_expressions == ("private.current_tenant_id()",)
+    assert settings.global_tables == ()
+    assert "TP102" not in _red(faults_database, settings)
+
+
+def test_an_empty_database_says_what_is_missing(
+    new_database: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", "--dsn", new_database(), "--dir", str(tmp_path)]) == 2
+    said = capsys.readouterr().out
+    for what in ("tenant_table", "tenant_column", "schemas", "storage", "alert channel", "staging", "signing key"):
+        assert f"still missing: {what}" in said
+    assert all("default taken:" in line and "set it in" in line for line in said.splitlines() if "missing" in line)
+    load_settings(tmp_path / "tenantproof.toml")
+
+
+def test_names_from_the_database_stay_inside_their_quotes(new_database: Callable[[], str], tmp_path: Path) -> None:
+    dsn, evil = new_database(), 'x"]\nclient_roles = []\n#'
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        name = psycopg.sql.Identifier(evil)
+        connection.execute("CREATE TABLE public.tenants (id int PRIMARY KEY)")
+        for table in (psycopg.sql.Identifier("mine"), psycopg.sql.Identifier(f"members{evil}")):
+            text = "CREATE TABLE public.{} (tenant_id int REFERENCES public.tenants, user_id int)"
+            connection.execute(psycopg.sql.SQL(text).format(table))
+        connection.execute(psycopg.sql.SQL("CREATE TABLE public.{} (id int)").format(name))
+    settings = _initialised(dsn, tmp_path)
+    assert settings.global_tables == ()
+    assert [table.count("\n") for table in settings.membership_tables] == [2]
+    keys = [line.partition(" =")[0] for line in (tmp_path / "tenantproof.toml").read_text().splitlines()]
+    assert keys.count("client_roles") == 1
+
+
+def test_nothing_is_overwritten(reference_database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _initialised(reference_database, tmp_path)
+    before = (tmp_path / "tenantproof.toml").read_text()
+    capsys.readouterr()
+    assert main(["init", "--dsn", reference_database, "--dir", str(tmp_path), "--json"]) == 4
+    assert "exists" in json.loads(capsys.readouterr().out)["message"]
+    assert (tmp_path / "tenantproof.toml").read_text() == before
+
+
+def test_without_a_database_it_says_what_to_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init"]) == 4
+    assert "TENANTPROOF_INIT_DSN" in capsys.readouterr().err
