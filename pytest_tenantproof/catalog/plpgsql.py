@@ -13,10 +13,17 @@ from pglast.parser import ParseError
 from pytest_tenantproof.catalog.expressions import same_expression
 from pytest_tenantproof.catalog.model import Function
 
-__all__ = ["Body", "body_of", "freezes", "raises_always", "without_comments"]
+__all__ = ["Body", "body_of", "exit_of", "freezes", "raises_always", "without_comments"]
 
 Node = dict[str, Any]
 _ERROR_LEVEL = 21
+
+_EXITS = re.compile(
+    r"\b(net\.http_\w+|http(_get|_post|_put|_delete|_head|_patch)?\s*\(|extensions\.http\w*|dblink\w*\s*\(|pg_notify\s*\("
+    r"|notify\s+\w|copy\s.+\bprogram\b|copy\s.+\bto\s+'|lo_export|pg_file_write|supabase_functions\.http_request"
+    r"|aws_lambda\.\w+|pgmq\.send\w*|realtime\.(send|broadcast_changes))",
+    re.I | re.S,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +167,12 @@ def assignments(function: Function, column: str, *, always: bool = False) -> Ite
 
 
 @cache
+def exit_of(function: Function) -> str:
+    """What in the body reaches out of the database (HTTP, dblink, NOTIFY, files), or ""."""
+    found = _EXITS.search(without_comments(function.body))
+    return found[1].split("(")[0] if found else ""
+
+
 def without_comments(text: str) -> str:
     """SQL text without comments and with white space folded; strings are left alone."""
     kept = re.sub(r"('(?:[^']|'')*')|--[^\n]*|/\*.*?\*/", lambda m: m[1] or " ", text, flags=re.S)

@@ -4,7 +4,7 @@ import re
 
 from pytest_tenantproof.catalog import Catalog, Kind
 from pytest_tenantproof.catalog.model import Function
-from pytest_tenantproof.catalog.plpgsql import body_of, without_comments
+from pytest_tenantproof.catalog.plpgsql import body_of, exit_of, without_comments
 from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._bound import is_caller_bound
 from pytest_tenantproof.controls._maps import FLOW, FUNCTIONS
@@ -71,12 +71,6 @@ _CALM_SETTINGS = frozenset(
         "random_page_cost",
         "cursor_tuple_fraction",
     ]
-)
-_EXITS = re.compile(
-    r"\b(net\.http_\w+|http(_get|_post|_put|_delete|_head|_patch)?\s*\(|extensions\.http\w*|dblink\w*\s*\(|pg_notify\s*\("
-    r"|notify\s+\w|copy\s.+\bprogram\b|copy\s.+\bto\s+'|lo_export|pg_file_write|supabase_functions\.http_request"
-    r"|aws_lambda\.\w+|pgmq\.send\w*|realtime\.(send|broadcast_changes))",
-    re.I | re.S,
 )
 _CONTEXT = re.compile(
     r"\bset_config\s*\(|\bset\s+(local\s+|session\s+)?(role|session\s+authorization|row_security|\"?request\.|\"?app\.)"
@@ -334,9 +328,8 @@ def test_triggers_do_not_reach_out(catalog: Catalog, findings: Findings) -> None
         for trigger in table.triggers:
             function = catalog.functions.get(trigger.function)
             for called in catalog.called_by(function) if function else ():
-                exit_ = _EXITS.search(_body(called))
-                if exit_:
-                    detail = f"trigger {trigger.name} sends rows out: {called.signature} uses {exit_[1].split('(')[0]}"
+                if exit_ := exit_of(called):
+                    detail = f"trigger {trigger.name} sends rows out: {called.signature} uses {exit_}"
                     findings.add(table, detail)
 
 

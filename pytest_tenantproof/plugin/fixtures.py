@@ -11,7 +11,7 @@ import pytest
 from pytest_tenantproof.backup import open_store
 from pytest_tenantproof.backup.inspect import Backups
 from pytest_tenantproof.catalog import Catalog
-from pytest_tenantproof.control import Findings, NotRun
+from pytest_tenantproof.control import Findings, NotApplicable, NotRun
 from pytest_tenantproof.declared import Declared, declared_catalog
 from pytest_tenantproof.migrate import Status
 from pytest_tenantproof.migrate import status as migration_status
@@ -19,6 +19,7 @@ from pytest_tenantproof.model import Control
 from pytest_tenantproof.plugin.provision import migrations_of
 from pytest_tenantproof.plugin.session import EvidencePlugin
 from pytest_tenantproof.plugin.storage import BackupStorage, open_storage
+from pytest_tenantproof.probes import Probed, probe
 from pytest_tenantproof.target import TargetInfo, open_session, rolled_back
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "findings",
     "known",
     "migrations",
+    "probes",
     "target",
     "today",
 ]
@@ -56,6 +58,16 @@ def catalog(evidence_run: EvidencePlugin) -> Catalog:
 def target(evidence_run: EvidencePlugin) -> TargetInfo:
     """What the target is."""
     return evidence_run.prepared()[0]
+
+
+@pytest.fixture(scope="session")
+def probes(evidence_run: EvidencePlugin, target: TargetInfo, catalog: Catalog) -> Probed:
+    """The attack on two fresh tenants, made once a process."""
+    if target.class_ == "live":
+        raise NotApplicable("probes write, and a live target is never written to")
+    connection, _ = open_session(evidence_run.dsn, target.name, target.class_)
+    with connection:
+        return probe(connection, catalog)
 
 
 @pytest.fixture(scope="session")

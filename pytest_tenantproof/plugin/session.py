@@ -189,6 +189,8 @@ class EvidencePlugin:
         """A fixture that failed makes the control an error; one that skipped leaves it not run."""
         if call.excinfo is None:
             return None
+        if isinstance(call.excinfo.value, NotApplicable):
+            return Result(item.control.id, Outcome.NOT_APPLICABLE, str(call.excinfo.value))
         reason = f"{call.when}: {collect.first_line(call.excinfo.value)}"
         skipped = isinstance(call.excinfo.value, pytest.skip.Exception | NotRun)
         return Result(item.control.id, Outcome.NOT_RUN if skipped else Outcome.ERROR, reason)

@@ -19,6 +19,7 @@ from pytest_tenantproof.controls.judge import judge_function
 from pytest_tenantproof.declared import Declared
 from pytest_tenantproof.errors import CatalogError, TargetUnreachable
 from pytest_tenantproof.model import Control, Falsified, Fault, Finding, Outcome, Result
+from pytest_tenantproof.probes import probe
 from pytest_tenantproof.prove.clone import rebuild
 from pytest_tenantproof.prove.placeholders import fill, placeholders
 from pytest_tenantproof.target import TargetInfo, find_bin, rolled_back, start
@@ -53,6 +54,7 @@ class Prover:
             "declared": lambda *_: declared,
             "target": lambda *_: info,
             "clocks": lambda *_: {},
+            "probes": probe,
         }
         self._before: dict[str, frozenset[Finding]] = {}
 

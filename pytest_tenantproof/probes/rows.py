@@ -1,0 +1,395 @@
+"""Complete rows for two fresh tenants in every table that holds tenants' rows, whatever the schema.
+
+A row is cloned from one that is there, inside the server, where there is one; else it is invented, and CHECK
+constraints that refuse it say what to try next. Parents come first, along the foreign keys.
+"""
+
+import contextlib
+import itertools
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from pytest_tenantproof.catalog import Catalog, Kind
+from pytest_tenantproof.catalog.model import Column, Constraint, Table
+from pytest_tenantproof.config import DerivedTable
+from pytest_tenantproof.probes.values import Values, literal
+
+__all__ = ["Row", "Rows", "Tenant", "savepoint"]
+
+_ATTEMPTS = 80
+_OWN = (Kind.TENANT, Kind.MEMBERSHIP, Kind.AUDIT, Kind.DERIVED, Kind.REGISTRY)
+
+
+@dataclass(slots=True)
+class Tenant:
+    """One of the attack's tenants: its id (text), its user's id, and the rows it was given by table."""
+
+    name: str
+    id: str = ""
+    user: str = field(default_factory=lambda: str(uuid.uuid4()))
+    rows: dict[str, "Row"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row that was made: its columns as text (NULL is None), and SQL that finds it and no other tenant's."""
+
+    table: str
+    values: Mapping[str, str | None]
+    where: str
+    insert: str
+
+
+@contextlib.contextmanager
+def savepoint(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Undoes what happens inside, also when it ends in an error."""
+    connection.execute("SAVEPOINT tp_probe")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK TO SAVEPOINT tp_probe; RELEASE SAVEPOINT tp_probe")
+
+
+class Rows:
+    """Makes rows as the session's own role. `problems` says for which tables that failed, and why."""
+
+    def __init__(self, connection: psycopg.Connection[Any], catalog: Catalog) -> None:
+        self._connection = connection
+        self._catalog = catalog
+        self._values = Values(catalog.snapshot)
+        self._derived: dict[str, DerivedTable] = {d.table: d for d in catalog.settings.derived_tables}
+        self._shared: dict[str, Row] = {}
+        self._making: list[str] = []
+        self._refused: psycopg.Error | None = None
+        self.problems: dict[str, str] = {}
+
+    def fill(self, tenant: Tenant) -> None:
+        """Gives the tenant a row in every table that it can have rows in."""
+        registry = self._catalog.registry
+        for name in self._catalog.settings.user_tables:
+            if name in self._catalog.tables:
+                self._row(self._catalog.tables[name], tenant)
+        if registry is not None:
+            self._row(registry, tenant)
+        tenant.id = tenant.id or str(uuid.uuid4())
+        for table in (*self._catalog.of_kind(Kind.MEMBERSHIP), *self._catalog.isolated_tables, *self.owned()):
+            if not table.is_partition:
+                self._row(table, tenant)
+
+    def owned(self) -> tuple[Table, ...]:
+        """Tables without a tenant column whose rows belong to one through a parent that the catalog knows."""
+        found = []
+        for table in self._catalog.of_kind(Kind.UNCLASSIFIED):
+            keys = (c for c in table.constraints if c.kind == "foreign")
+            if table.kind == "table" and any(self._catalog.kind_of(c.target) in _OWN for c in keys):
+                found.append(table)
+        return tuple(found)
+
+    def again(self, table: Table, tenant: Tenant) -> Row | None:
+        """One more row for the tenant beside the one it has: as SQL only, not inserted."""
+        made = self._plan(table, tenant)
+        return None if isinstance(made, str) else made
+
+    def _row(self, table: Table, tenant: Tenant) -> Row | None:
+        own = self._catalog.kind(table) in (*_OWN, Kind.USER, Kind.UNCLASSIFIED)
+        held = tenant.rows if own else self._shared
+        if table.name in held or table.name in self.problems or table.name in self._making:
+            return held.get(table.name)
+        self._making.append(table.name)
+        try:
+            found = self._plan(table, tenant, insert=True)
+        finally:
+            self._making.pop()
+        if isinstance(found, str):
+            found = self._there(table, tenant) or found
+        if isinstance(found, str):
+            self.problems[table.name] = found
+            return None
+        held[table.name] = found
+        if table.name == self._catalog.settings.tenant_table:
+            column = self._catalog.tenant_column(table)
+            tenant.id = (found.values.get(column.name) if column else None) or tenant.id
+        return found
+
+    def _there(self, table: Table, tenant: Tenant) -> Row | None:
+        """A row of the tenant's that a trigger wrote, e.g. in an audit log that takes no row by hand."""
+        column = self._catalog.tenant_column(table)
+        if column is None or table.name == self._catalog.settings.tenant_table:
+            return None
+        where = f"{_ident(column.name)} = {literal(tenant.id)}::{column.type}"
+        try:
+            with self._connection.transaction():
+                query = f"SELECT {_returned(table)} FROM {table.name} WHERE {where} LIMIT 1"
+                row = self._connection.execute(query.encode()).fetchone()
+        except psycopg.Error:
+            return None
+        return Row(table.name, row[0], where, "") if row else None
+
+    def _plan(self, table: Table, tenant: Tenant, *, insert: bool = False) -> "Row | str":
+        """The row, inserted or tried and undone; or why none could be made."""
+        try:
+            forced = self._forced(table, tenant)
+        except LookupError as error:
+            return str(error)
+        said = "no attempt was made"
+        for statement in self._statements(table, tenant, forced):
+            found = self._attempt(table, tenant, statement, insert=insert)
+            if isinstance(found, Row):
+                return found
+            said = found
+        return said
+
+    def _attempt(self, table: Table, tenant: Tenant, statement: str, *, insert: bool) -> "Row | str":
+        self._connection.execute("SAVEPOINT tp_row")
+        keep = False
+        try:
+            returned = self._connection.execute(statement.encode()).fetchone()
+            self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            if returned is None:
+                return "a trigger or rule swallowed the row"
+            self._refused = None
+            row = self._made(table, tenant, returned[0], statement)
+            keep = insert and isinstance(row, Row)
+        except psycopg.Error as error:
+            self._refused = error
+            return _why(error)
+        else:
+            return row
+        finally:
+            self._connection.execute(
+                "RELEASE SAVEPOINT tp_row" if keep else "ROLLBACK TO SAVEPOINT tp_row; RELEASE SAVEPOINT tp_row"
+            )
+
+    def _made(self, table: Table, tenant: Tenant, values: Mapping[str, str | None], statement: str) -> "Row | str":
+        where = self._where(table, tenant, values)
+        found = self._connection.execute(f"SELECT count(*) FROM {table.name} WHERE {where}".encode()).fetchone()
+        if not found or found[0] < 1:
+            return "its tenant could not be set"
+        return Row(table.name, values, where, statement)
+
+    def _where(self, table: Table, tenant: Tenant, values: Mapping[str, str | None]) -> str:
+        """What finds the tenant's rows: the tenant column, the derived expression, or the row's own keys."""
+        derived = self._derived.get(table.name)
+        if derived is not None:
+            return f"({derived.tenant})::text = {literal(derived.prefix + tenant.id)}"
+        column = self._catalog.tenant_column(table)
+        if column is not None and values.get(column.name) is not None:
+            return f"{_ident(column.name)} = {literal(str(values[column.name]))}::{column.type}"
+        keys = _key_of(table)
+        pairs = [(table.column(k), values.get(k)) for k in keys]
+        return (
+            " AND ".join(f"{_ident(c.name)} = {literal(v)}::{c.type}" for c, v in pairs if c and v is not None)
+            or "false"
+        )
+
+    # --- what a row must hold ------------------------------------------------------------------------
+
+    def _forced(self, table: Table, tenant: Tenant) -> dict[str, str]:
+        """SQL by column: the tenant, the user, what foreign keys and declared references ask for."""
+        forced: dict[str, str] = {}
+        registry = table.name == self._catalog.settings.tenant_table
+        column = None if registry else self._catalog.tenant_column(table)
+        if column is not None:
+            forced[column.name] = f"{literal(tenant.id)}::{column.type}"
+        user = table.column(self._catalog.settings.user_column)
+        if user is not None and self._catalog.kind(table) is Kind.MEMBERSHIP:
+            forced[user.name] = f"{literal(tenant.user)}::{user.type}"
+        if self._catalog.kind(table) is Kind.USER:
+            forced |= {c.name: f"{literal(tenant.user)}::{c.type}" for c in self._user_keys(table)}
+        for key in sorted((c for c in table.constraints if c.kind == "foreign"), key=lambda c: len(c.columns)):
+            forced |= self._parents(table, key, tenant, forced)
+        return forced | self._references(table, tenant)
+
+    @staticmethod
+    def _user_keys(table: Table) -> Iterator[Column]:
+        for name in _key_of(table):
+            column = table.column(name)
+            if column is not None and column.type in ("uuid", "text", "character varying"):
+                yield column
+
+    def _parents(self, table: Table, key: Constraint, tenant: Tenant, forced: dict[str, str]) -> dict[str, str]:
+        target = self._catalog.tables.get(key.target)
+        columns = [c for name in key.columns if (c := table.column(name))]
+        optional = any(not c.not_null for c in columns if c.name not in forced)
+        if target is None:
+            return {}
+        if target.name == table.name or target.name in self._making:
+            if optional:
+                return {}
+            if target.name != table.name:
+                raise LookupError(f"its key {key.name} leads in a circle")
+            return {}
+        row = self._row(target, tenant)
+        if row is None:
+            if optional:
+                return {}
+            raise LookupError(
+                f"it needs a row of {target.name}: {self.problems.get(target.name, 'none could be made')}"
+            )
+        pairs = zip(key.columns, key.target_columns, strict=True)
+        values = {a: (table.column(a), row.values.get(b)) for a, b in pairs}
+        return {a: f"{literal(v)}::{c.type}" for a, (c, v) in values.items() if c and v is not None and a not in forced}
+
+    def _references(self, table: Table, tenant: Tenant) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for reference in self._catalog.settings.references:
+            owner, _, name = reference.column.rpartition(".")
+            column = table.column(name)
+            if owner != table.name or column is None:
+                continue
+            value, target = next(iter(reference.to.items()))
+            row = self._row(self._catalog.tables[target], tenant) if target in self._catalog.tables else None
+            if row is not None:
+                key = _key_of(self._catalog.tables[target])
+                found[name] = f"{literal(str(row.values.get(key[-1] if key else 'id')))}::{column.type}"
+                if reference.discriminator:
+                    found[reference.discriminator] = literal(value)
+        return found
+
+    # --- statements ----------------------------------------------------------------------------------
+
+    def _statements(self, table: Table, tenant: Tenant, forced: dict[str, str]) -> Iterator[str]:
+        """A clone first, then inventions, each changed by what refused the last one."""
+        derived = self._derived.get(table.name)
+        for more in self._derivations(table, tenant, derived) if derived else ({},):
+            held = forced | more
+            yield self._clone(table, held)
+            values = held | self._invented(table, held)
+            yield self._insert(table, values)
+            yield from self._solved(table, values, held)
+
+    def _derivations(self, table: Table, tenant: Tenant, derived: DerivedTable) -> Iterator[dict[str, str]]:
+        names = [
+            c for c in table.columns if re.search(rf"\b{re.escape(c.name)}\b", derived.tenant) and c.type == "text"
+        ]
+        constants = {name: self._constant(table, name) for name in derived.constant_columns if table.column(name)}
+        for column in names:
+            for text in (f"{derived.prefix}{tenant.id}/tp", f"{derived.prefix}{tenant.id}", f"tp/{tenant.id}/tp"):
+                yield {column.name: literal(text), **{k: v for k, v in constants.items() if v}}
+
+    def _constant(self, table: Table, name: str) -> str:
+        """The constant that a policy compares the column with."""
+        texts = (expression for policy in table.policies for expression in (policy.using, policy.check))
+        found = (re.search(rf"\b{re.escape(name)}\b\)?(?:::text)?\s*=\s*'((?:[^']|'')*)'", text) for text in texts)
+        constant = next((match[1] for match in found if match), "")
+        if constant:
+            self._shared_row_of_constant(table, name, constant)
+        return literal(constant.replace("''", "'")) if constant else ""
+
+    def _shared_row_of_constant(self, table: Table, name: str, constant: str) -> None:
+        """Makes the row that a pinned foreign key (a bucket) leads to, where it is not there yet."""
+        for key in table.constraints:
+            if key.kind == "foreign" and key.columns == (name,) and key.target in self._catalog.tables:
+                target = self._catalog.tables[key.target]
+                forced = {key.target_columns[0]: f"'{constant}'"}
+                values = forced | self._invented(target, forced)
+                statement = f"{self._insert(target, values).rpartition(' RETURNING')[0]} ON CONFLICT DO NOTHING"
+                with contextlib.suppress(psycopg.Error), self._connection.transaction():
+                    self._connection.execute(statement.encode())
+
+    def _invented(self, table: Table, forced: Mapping[str, str]) -> dict[str, str]:
+        unique = {name for index in table.indexes if index.unique for name in index.columns}
+        found = {}
+        for column in table.columns:
+            if column.name in forced or column.generated or column.identity:
+                continue
+            value = self._values.column(column)
+            if value is None and column.name in unique and not column.default:
+                value = self._values.fresh(column.type)
+            if value is not None:
+                found[column.name] = value
+        return found
+
+    def _insert(self, table: Table, values: Mapping[str, str]) -> str:
+        columns, given = ", ".join(map(_ident, values)), ", ".join(values.values())
+        body = f"({columns}) VALUES ({given})" if values else "DEFAULT VALUES"
+        return f"INSERT INTO {table.name} {body} RETURNING {_returned(table)}"
+
+    def _clone(self, table: Table, forced: Mapping[str, str]) -> str:
+        """A row that is there, with new keys: its content never leaves the server."""
+        unique = {name for index in table.indexes if index.unique for name in index.columns}
+        keyed = {name for c in table.constraints if c.kind == "foreign" for name in c.columns}
+        picked = {}
+        for column in table.columns:
+            if column.generated or column.identity == "always":
+                continue
+            if column.name in forced:
+                picked[column.name] = forced[column.name]
+            elif column.name in keyed:
+                picked[column.name] = "NULL"
+            elif column.name in unique:
+                picked[column.name] = column.default if "nextval" in column.default else self._values.fresh(column.type)
+            else:
+                picked[column.name] = _ident(column.name)
+        columns, given = ", ".join(map(_ident, picked)), ", ".join(picked.values())
+        source = f"SELECT {given} FROM {table.name} LIMIT 1"
+        return f"INSERT INTO {table.name} ({columns}) {source} RETURNING {_returned(table)}"
+
+    def _solved(self, table: Table, values: dict[str, str], forced: Mapping[str, str]) -> Iterator[str]:
+        """Follows the constraints that refuse a row, one at a time, until the server takes it."""
+        tried: set[str] = set()
+        for _ in range(_ATTEMPTS):
+            check = self._violated(table)
+            if check is None or check.name in tried:
+                return
+            tried.add(check.name)
+            for change in itertools.islice(self._changes(table, check, forced), _ATTEMPTS):
+                changed = values | change
+                yield self._insert(table, changed)
+                now = self._violated(table)
+                if now is not None and now.name != check.name:
+                    values = changed
+                    break
+
+    def _violated(self, table: Table) -> Constraint | None:
+        error = self._refused
+        name = error.diag.constraint_name if isinstance(error, psycopg.errors.CheckViolation) else None
+        everything = (*table.constraints, *(c for p in self._catalog.children_of(table) for c in p.constraints))
+        return next((c for c in everything if c.name == name), None)
+
+    def _changes(self, table: Table, check: Constraint, forced: Mapping[str, str]) -> Iterator[dict[str, str]]:
+        named = (table.column(name) for name in check.columns)
+        columns = [c for c in named if c and c.name not in forced and not c.generated]
+        options = [list(dict.fromkeys(self._options(c, check, forced))) for c in columns]
+        for combination in itertools.product(*options):
+            yield dict(zip((c.name for c in columns), combination, strict=True))
+
+    def _options(self, column: Column, check: Constraint, forced: Mapping[str, str]) -> Iterator[str]:
+        """For one column: what the check's text suggests, what other columns hold, any value, NULL."""
+        for name, value in forced.items():
+            if column.type.startswith(("text", "character")) and name in check.columns:
+                yield f"({value}::text || '/tp')"
+                yield f"{value}::text"
+            elif name in check.columns:
+                yield value
+        suggested = self._values.solutions(check.definition, column.type)
+        yield from (value for value in suggested if not (column.not_null and value.startswith("NULL")))
+        yield from (self._values.fresh(column.type) for _ in range(2))
+
+
+def _ident(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _key_of(table: Table) -> tuple[str, ...]:
+    primary = next((c.columns for c in table.constraints if c.kind == "primary"), ())
+    return primary or next((i.columns for i in table.indexes if i.unique and not i.predicate and all(i.columns)), ())
+
+
+def _returned(table: Table) -> str:
+    """Every column's text by name, so that children can point at the row."""
+    names = ", ".join(literal(c.name) for c in table.columns)
+    values = ", ".join(f"{_ident(c.name)}::text" for c in table.columns)
+    return f"json_object(ARRAY[{names}], ARRAY[{values}])"
+
+
+def _why(error: psycopg.Error) -> str:
+    """SQLSTATE and object of a refusal; never the message, which quotes values."""
+    diag = error.diag
+    names = [name for name in (diag.constraint_name, diag.column_name, diag.datatype_name) if name]
+    return f"{diag.sqlstate or type(error).__name__}" + (f" at {', '.join(names)}" if names else "")

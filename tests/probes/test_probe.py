@@ -1,0 +1,166 @@
+"""Probes find what is open, are not fooled by what hides it, and leave nothing behind."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from pytest_tenantproof.catalog import Catalog, digest, read_snapshot
+from pytest_tenantproof.config import Settings
+from pytest_tenantproof.probes import Breach, Probed, probe
+from pytest_tenantproof.target import EmbeddedPostgres, rolled_back
+from tests.probes.schemas import SCHEMAS, ddl, settings
+from tests.support import faults_settings, reference_settings
+
+Run = Callable[..., Probed]
+
+
+@pytest.fixture
+def attack(reference_database: str) -> Iterator[Run]:
+    """Probes the reference product under a fault that is rolled back."""
+    with psycopg.connect(reference_database, autocommit=True) as connection:
+
+        def run(fault: str = "SELECT 1") -> Probed:
+            with rolled_back(connection):
+                connection.execute(fault.encode())
+                return probe(connection, Catalog(read_snapshot(connection), reference_settings()))
+
+        yield run
+
+
+def operations(probed: Probed) -> set[tuple[str, str]]:
+    return {(breach.object, breach.operation) for breach in probed.breaches}
+
+
+def counts(connection: psycopg.Connection[Any], config: Settings) -> dict[str, int]:
+    tables = Catalog(read_snapshot(connection), config).snapshot.tables
+    stored = [t.name for t in tables if t.kind in ("table", "partitioned") and not t.name.startswith("pg_")]
+    return {name: connection.execute(f"SELECT count(*) FROM {name}".encode()).fetchall()[0][0] for name in stored}
+
+
+@pytest.mark.parametrize(
+    ("name", "config"), [("reference_database", reference_settings()), ("faults_database", faults_settings())]
+)
+def test_a_closed_product_is_attacked_in_vain_and_left_as_it_was(
+    name: str, config: Settings, request: pytest.FixtureRequest
+) -> None:
+    with psycopg.connect(request.getfixturevalue(name), autocommit=True) as connection:
+        before = counts(connection, config), digest(read_snapshot(connection))
+        probed = probe(connection, Catalog(read_snapshot(connection), config))
+        assert (probed.breaches, probed.problems) == ([], {})
+        roots = {table for table in probed.tables if "_20" not in table}
+        assert {table for table, _ in probed.permitted} >= roots
+        assert (counts(connection, config), digest(read_snapshot(connection))) == before
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_any_schema_is_filled_and_attacked(
+    name: str, postgres: EmbeddedPostgres, new_database: Callable[[], str]
+) -> None:
+    with psycopg.connect(new_database(), autocommit=True) as connection:
+        connection.execute(ddl(name).encode())
+        catalog = Catalog(read_snapshot(connection), settings(name))
+        probed = probe(connection, catalog)
+        assert (probed.breaches, probed.problems) == ([], {})
+        missing = {t.name for t in catalog.isolated_tables} - set(probed.tables)
+        assert not missing
+        assert {table for table, _ in probed.permitted} >= {t for t in probed.tables if not t.endswith("_now")}
+        for table in probed.tables:
+            with rolled_back(connection):
+                connection.execute(f"CREATE POLICY tp_open ON {table} FOR ALL USING (true)".encode())
+                found = operations(probe(connection, catalog))
+            assert (table, "SELECT") in found, table
+            assert (table, "DELETE") in found, table
+
+
+FAULTS = {
+    "CREATE POLICY x ON messages FOR SELECT TO anon USING (true)": ("public.messages", "SELECT"),
+    "CREATE POLICY x ON units FOR DELETE TO authenticated USING (true)": ("public.units", "DELETE"),
+    "CREATE POLICY x ON tenants FOR DELETE TO authenticated USING (true)": ("public.tenants", "DELETE"),
+    "CREATE POLICY x ON units FOR UPDATE TO authenticated USING (true)": ("public.units", "UPDATE"),
+    "CREATE POLICY x ON messages FOR INSERT TO authenticated WITH CHECK (true)": ("public.messages", "INSERT"),
+    "CREATE POLICY x ON tenant_members FOR INSERT TO authenticated WITH CHECK (user_id = auth.uid())": (
+        "public.tenant_members",
+        "INSERT",
+    ),
+    "CREATE POLICY x ON messages FOR UPDATE TO authenticated USING (tenant_id = app.current_tenant_id())"
+    " WITH CHECK (true)": ("public.messages", "MOVE"),
+    "CREATE POLICY x ON messages FOR SELECT TO authenticated USING (app.current_tenant_id() IS NULL)": (
+        "public.messages",
+        "SELECT",
+    ),
+    "CREATE POLICY x ON messages FOR SELECT TO authenticated USING (tenant_id::text ="
+    " current_setting('request.jwt.claims', true)::jsonb -> 'user_metadata' ->> 'tenant_id')": (
+        "public.messages",
+        "SELECT",
+    ),
+    "CREATE POLICY x ON messages FOR SELECT TO authenticated USING (session_user = 'authenticator')": (
+        "public.messages",
+        "SELECT",
+    ),
+    "GRANT TRUNCATE ON messages TO authenticated": ("public.messages", "TRUNCATE"),
+    "ALTER TABLE messages DROP CONSTRAINT messages_unit_fk; ALTER TABLE messages ADD CONSTRAINT messages_unit_fk"
+    " FOREIGN KEY (unit_id) REFERENCES units (id)": ("public.messages", "ALIGN"),
+    "CREATE FUNCTION public.all_messages() RETURNS SETOF messages LANGUAGE sql SECURITY DEFINER SET search_path = ''"
+    " AS 'SELECT * FROM public.messages'": ("public.all_messages()", "SELECT"),
+    "CREATE VIEW public.leak AS SELECT * FROM messages; GRANT SELECT ON public.leak TO authenticated": (
+        "public.leak",
+        "SELECT",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found_and_named(fault: str, attack: Run) -> None:
+    assert FAULTS[fault] in operations(attack(fault))
+
+
+def test_what_is_only_hidden_is_found_and_said_to_be(attack: Run) -> None:
+    """No grant, a foreign key and a trigger stand before the open policies: none of them is isolation."""
+    probed = attack(
+        "REVOKE ALL ON units FROM authenticated; CREATE POLICY x ON units FOR ALL TO authenticated USING (true)"
+    )
+    found = {b.operation: b.detail for b in probed.breaches if b.object == "public.units"}
+    assert {"SELECT", "UPDATE", "DELETE", "INSERT"} <= set(found)
+    assert "only the missing DELETE privilege hides it" in found["DELETE"]
+
+
+def test_a_breach_comes_with_a_script_that_shows_it(attack: Run, reference_database: str) -> None:
+    fault = "CREATE POLICY x ON messages FOR SELECT TO authenticated USING (true)"
+    breach: Breach = next(b for b in attack(fault).breaches if "of tenant A" in b.identity.name)
+    with psycopg.connect(reference_database, autocommit=True) as connection:
+        for applied, expected in ((fault, 1), ("SELECT 1", 0)):
+            script = breach.script.replace("BEGIN;", f"BEGIN; {applied};", 1).removesuffix("ROLLBACK;")
+            cursor = connection.execute(script.encode())
+            while cursor.nextset():
+                continue
+            assert cursor.fetchall() == [(expected,)]
+            connection.execute("ROLLBACK")
+
+
+def test_a_table_without_a_possible_row_is_a_problem(attack: Run) -> None:
+    probed = attack(
+        "ALTER TABLE messages ADD CONSTRAINT never CHECK (body = upper(body) AND body <> upper(body)) NOT VALID"
+    )
+    assert "never" in probed.problems["public.messages"]
+
+
+def test_a_time_out_is_no_refusal(attack: Run) -> None:
+    probed = attack(
+        "CREATE FUNCTION app.slow() RETURNS boolean LANGUAGE plpgsql STABLE AS"
+        " 'BEGIN RAISE EXCEPTION USING ERRCODE = ''57014''; END';"
+        "GRANT EXECUTE ON FUNCTION app.slow() TO authenticated;"
+        "CREATE POLICY x ON units AS RESTRICTIVE FOR SELECT TO authenticated USING (app.slow())"
+    )
+    assert "57014" in probed.problems["public.units"]
+
+
+def test_triggers_that_reach_out_are_silenced(attack: Run) -> None:
+    probed = attack(
+        "CREATE FUNCTION app.tell() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM dblink_exec(''x'', ''y''); RETURN new; END';"
+        "CREATE TRIGGER tell AFTER INSERT ON messages FOR EACH ROW EXECUTE FUNCTION app.tell()"
+    )
+    assert probed.silenced == ["public.messages tell"]
+    assert probed.problems == {}
