@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import pytest_tenantproof
-from pytest_tenantproof.cli import backup, database, evidence, guard, keys, runs
+from pytest_tenantproof.cli import backup, database, evidence, gate, guard, keys, runs
 from pytest_tenantproof.cli.base import Verb
 from pytest_tenantproof.errors import TenantproofError, VerificationError
 
@@ -16,6 +16,7 @@ VERBS: dict[str, Verb] = {
     **database.VERBS,
     **runs.VERBS,
     **evidence.VERBS,
+    **gate.VERBS,
     **backup.VERBS,
     **keys.VERBS,
     **guard.VERBS,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_tenantproof.cli.base import Answer, Verb
+from pytest_tenantproof.cli.gate import judge_by_policy, policy_arguments
 from pytest_tenantproof.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ __all__ = ["VERBS"]
 
 
 def _verify(options: argparse.Namespace) -> Answer:
+    if options.policy:
+        return judge_by_policy(options)
     from pytest_tenantproof.attest import keys
     from pytest_tenantproof.attest.proof import verify_proof
     from pytest_tenantproof.attest.verify import TrustedTime, Verified, verify_bundle
@@ -95,6 +98,7 @@ def _verify_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tsa-root", metavar="PEM", help="pinned root of the timestamp authority: check trusted time")
     parser.add_argument("--time-optional", action="store_true", help="accept bundles without a timestamp")
+    policy_arguments(parser)
     parser.add_argument("--proof", metavar="FILE", help="a proof by `tenantproof log prove`, in place of the log")
     parser.add_argument("--allow-ephemeral", action="store_true", help="accept keys that come with a scratch bundle")
 

@@ -1,0 +1,235 @@
+"""What makes evidence acceptable: a signed policy, one yes or no with reasons, and a gate attestation.
+
+The policy is a DSSE envelope over a JSON document (docs/VERIFYING.md); the answer is an in-toto Statement with
+the predicate https://slsa.dev/verification_summary/v1, for a deploy pipeline to check.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from pytest_tenantproof.attest import dsse, keys, sign
+from pytest_tenantproof.attest.bundle import STATEMENT_FILE, bundles
+from pytest_tenantproof.attest.statement import STATEMENT
+from pytest_tenantproof.attest.strictjson import canonical, load
+from pytest_tenantproof.attest.verify import TrustedTime, Verified, verify_bundle
+from pytest_tenantproof.errors import VerificationError
+
+__all__ = ["PAYLOAD_TYPE", "SUMMARY", "Decision", "Key", "Policy", "decide", "open_policy", "parse_policy", "summary"]
+
+PAYLOAD_TYPE = "application/vnd.tenantproof.policy+json"
+SUMMARY = "https://slsa.dev/verification_summary/v1"
+_SCHEMA = "tenantproof/policy/1"
+_FIELDS: dict[str, Any] = {
+    "schema": str,
+    "name": str,
+    "keys": list,
+    "targets": list,
+    "controls": list,
+    "scope": str,
+    "max_age_hours": (int, float),
+    "waivers": bool,
+    "timestamp": bool,
+}
+_OPTIONAL = {"controls": ["*"], "scope": "", "waivers": False, "timestamp": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A signing key and when it counts. `revoked`: from when on nothing that it signed is believed."""
+
+    public: bytes
+    not_before: datetime
+    not_after: datetime
+    revoked: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`controls` are patterns of ids that must have passed; `scope` is a marker, "" the whole catalogue."""
+
+    name: str
+    keys: tuple[Key, ...]
+    targets: tuple[str, ...]
+    controls: tuple[str, ...]
+    scope: str
+    max_age: timedelta
+    waivers: bool
+    timestamp: bool
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Yes when there is no reason against it. `bundles` are those that were judged, the newest of each target."""
+
+    reasons: tuple[str, ...]
+    bundles: tuple[Verified, ...]
+
+    @property
+    def accepted(self) -> bool:
+        return not self.reasons
+
+
+def open_policy(data: bytes, trusted: Sequence[bytes]) -> Policy:
+    """Verifies a signed policy with the raw public keys of who may write one. Raises VerificationError."""
+    opened = dsse.open_envelope(data, {sign.key_id(key): key for key in trusted}, PAYLOAD_TYPE)
+    return parse_policy(opened.payload)
+
+
+def parse_policy(payload: bytes) -> Policy:
+    """The policy in a document. Raises VerificationError (policy-malformed) naming the field."""
+    given: dict[str, Any] = _OPTIONAL | load(payload, "the policy")
+    for name, kind in _FIELDS.items():
+        if name not in given or not isinstance(given[name], kind) or (isinstance(given[name], bool) != (kind is bool)):
+            raise _malformed(f"field {name!r} is missing or of the wrong type")
+    if extra := sorted(set(given) - set(_FIELDS)):
+        raise _malformed(f"field {extra[0]!r} is unknown")
+    if given["schema"] != _SCHEMA:
+        raise _malformed(f"its schema is not {_SCHEMA}")
+    for name in ("targets", "controls"):
+        if not given[name] or not all(isinstance(item, str) and item for item in given[name]):
+            raise _malformed(f"{name!r} must list at least one text")
+    if not given["keys"] or given["max_age_hours"] <= 0:
+        raise _malformed("it needs at least one key, and a positive max_age_hours")
+    return Policy(
+        given["name"],
+        tuple(_key(item) for item in given["keys"]),
+        tuple(given["targets"]),
+        tuple(given["controls"]),
+        given["scope"],
+        timedelta(hours=given["max_age_hours"]),
+        given["waivers"],
+        given["timestamp"],
+        hashlib.sha256(payload).hexdigest(),
+    )
+
+
+def _malformed(problem: str) -> VerificationError:
+    return VerificationError(
+        "policy-malformed", f"the policy is not usable: {problem}.", remedy="correct it, and sign it."
+    )
+
+
+def _key(item: Any) -> Key:
+    if not isinstance(item, dict) or not {"pem", "not_before", "not_after"} <= set(item) <= {
+        *("pem", "not_before", "not_after", "revoked"),
+    }:
+        raise _malformed("a key needs pem, not_before and not_after, and may have revoked")
+    try:
+        times = {name: _time(item[name]) for name in ("not_before", "not_after", "revoked") if name in item}
+        public = keys.load_public(item["pem"], "a key of the policy")
+    except (TypeError, ValueError) as error:
+        raise _malformed(f"a key's dates must be RFC 3339 ({error})") from None
+    return Key(public, times["not_before"], times["not_after"], times.get("revoked"))
+
+
+def _time(text: str) -> datetime:
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", text):
+        raise ValueError(text)
+    return datetime.fromisoformat(text)
+
+
+def decide(policy: Policy, root: Path, now: datetime, *, roots: Path | None = None) -> Decision:
+    """Judges the newest bundle of each target below the evidence folder `root`. `roots`: the TSA's, as PEM."""
+    reasons: list[str] = []
+    judged: list[Verified] = []
+    for target in policy.targets:
+        found = bundles(root / target)
+        if not found:
+            reasons.append(f"{target}: there is no evidence")
+            continue
+        try:
+            verified = _verified(policy, found[-1], roots)
+        except VerificationError as error:
+            reasons.append(f"{target}: {found[-1].name} does not verify ({error.reason}): {error.message}")
+            continue
+        judged.append(verified)
+        reasons += [f"{target}: {reason}" for reason in _against(policy, target, verified, now)]
+    return Decision(tuple(reasons), tuple(judged))
+
+
+def _verified(policy: Policy, path: Path, roots: Path | None) -> Verified:
+    if policy.timestamp and roots is None:
+        raise VerificationError(
+            "timestamp-missing", "the policy asks for trusted time.", remedy="pass the authority's root (--tsa-root)."
+        )
+    time = TrustedTime(roots, required=policy.timestamp) if roots else None
+    return verify_bundle(path, [key.public for key in policy.keys], time=time)
+
+
+def _against(policy: Policy, target: str, bundle: Verified, now: datetime) -> Iterator[str]:
+    report = bundle.report
+    made = bundle.trusted_time or datetime.fromisoformat(report["finished"])
+    yield from _key_problems(policy, bundle, made)
+    if bundle.target != target:
+        yield f"the bundle is of {bundle.target}"
+    if bundle.verdict != "proven":
+        yield f"the verdict is {bundle.verdict}"
+    if made > now + timedelta(minutes=5):
+        yield f"the evidence is from the future ({made:%Y-%m-%dT%H:%M:%SZ})"
+    if now - made > policy.max_age:
+        yield f"the evidence is {_hours(now - made)} old, older than {_hours(policy.max_age)}"
+    scope = report["scope"]
+    if scope["narrowed"] or scope["expression"] not in ("", policy.scope):
+        yield f"the scope is {scope['expression'] or 'partial'}, not {policy.scope or 'the whole catalogue'}"
+    yield from _control_problems(policy, report["controls"])
+
+
+def _hours(span: timedelta) -> str:
+    return f"{span.total_seconds() / 3600:.1f} h"
+
+
+def _key_problems(policy: Policy, bundle: Verified, made: datetime) -> Iterator[str]:
+    """A time that the signer wrote proves nothing once the key is lost: then only trusted time counts."""
+    key = next(k for k in policy.keys if sign.key_id(k.public) == bundle.key_id)
+    if not key.not_before <= made <= key.not_after:
+        yield f"key {bundle.key_id[:16]} was not valid at {made:%Y-%m-%dT%H:%M:%SZ}"
+    if key.revoked and (bundle.trusted_time is None or made >= key.revoked):
+        why = (
+            "and no authority attests that it signed before that" if bundle.trusted_time is None else "before it signed"
+        )
+        yield f"key {bundle.key_id[:16]} was revoked at {key.revoked:%Y-%m-%dT%H:%M:%SZ}, {why}"
+
+
+def _control_problems(policy: Policy, controls: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    by_id = {control["id"]: control for control in controls}
+    for pattern in policy.controls:
+        found = [control for name, control in by_id.items() if fnmatchcase(name, pattern)]
+        if not found:
+            yield f"no control {pattern} was run"
+        for control in found:
+            outcome = control["outcome"]
+            waived = bool(control["waiver"]) and outcome == "failed"
+            if outcome not in ("passed", "not_applicable") and not (waived and policy.waivers):
+                yield f"{control['id']} is {'waived' if waived else outcome}"
+
+
+def summary(policy: Policy, decision: Decision, now: datetime, *, version: str) -> bytes:
+    """The canonical bytes of the verification summary, to be signed (SLSA VSA v1)."""
+    judged = [
+        {
+            "uri": f"evidence/{v.target}/{v.run_id}",
+            "digest": {"sha256": hashlib.sha256((v.path / STATEMENT_FILE).read_bytes()).hexdigest()},
+        }
+        for v in decision.bundles
+    ]
+    subjects = [
+        {"name": f"{v.target}/{v.run_id}/report.json", "digest": {"sha256": v.report_sha256}} for v in decision.bundles
+    ]
+    predicate = {
+        "verifier": {"id": "https://pytest-tenantproof.example/verify", "version": {"pytest-tenantproof": version}},
+        "timeVerified": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "resourceUri": ",".join(policy.targets),
+        "policy": {"uri": policy.name, "digest": {"sha256": policy.sha256}},
+        "inputAttestations": judged,
+        "verificationResult": "PASSED" if decision.accepted else "FAILED",
+        "verifiedLevels": ["TENANTPROOF_PROVEN"] if decision.accepted else ["FAILED"],
+        "slsaVersion": "1.0",
+    }
+    return canonical({"_type": STATEMENT, "predicateType": SUMMARY, "subject": subjects, "predicate": predicate})

@@ -1,0 +1,195 @@
+"""One yes or no: what a signed policy accepts, and every way in which evidence is not acceptable."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_tenantproof.attest import bundle, dsse, keys, policy, sign
+from pytest_tenantproof.attest.record import record
+from pytest_tenantproof.attest.sign import Signer, new_seed
+from pytest_tenantproof.cli import main
+from pytest_tenantproof.errors import VerificationError
+from pytest_tenantproof.report import render_html
+from tests.attest.conftest import make_run
+
+NOW = datetime.now(UTC)
+Change = Callable[[dict[str, Any]], None]
+Write = Callable[..., Path]
+
+
+def document(signer: Signer, **change: Any) -> bytes:
+    key = {
+        "pem": keys.public_pem(signer.public),
+        "not_before": "2020-01-01T00:00:00Z",
+        "not_after": "2099-01-01T00:00:00Z",
+    }
+    held = {
+        "schema": "tenantproof/policy/1",
+        "name": "deploys",
+        "keys": [key],
+        "targets": ["prod"],
+        "max_age_hours": 24,
+    }
+    return json.dumps(held | change).encode()
+
+
+@pytest.fixture
+def proven(tmp_path: Path, signer: Signer) -> Write:
+    """Writes a proven bundle of prod, changed before it is signed."""
+
+    def write(change: Change = lambda report: None, by: Signer = signer) -> Path:
+        def report(run_id: str, previous: dict[str, str] | None) -> dict[str, Any]:
+            made = record(make_run(previous, run_id))
+            made["controls"] = [c for c in made["controls"] if c["outcome"] == "passed"]
+            made |= {"verdict": "proven", "finished": NOW.strftime("%Y-%m-%dT%H:%M:%SZ")}
+            change(made)
+            return made
+
+        return bundle.write_bundle(tmp_path / "evidence", "prod", by, report, {"report.html": render_html})
+
+    return write
+
+
+def reasons(tmp_path: Path, given: bytes, now: datetime = NOW) -> str:
+    return "; ".join(policy.decide(policy.parse_policy(given), tmp_path / "evidence", now).reasons)
+
+
+def test_good_evidence_is_accepted(proven: Write, signer: Signer, tmp_path: Path) -> None:
+    proven()
+    assert reasons(tmp_path, document(signer)) == ""
+
+
+CHANGES: dict[str, tuple[Change, str]] = {
+    "failed": (lambda r: r.update(verdict="failed"), "the verdict is failed"),
+    "old": (lambda r: r.update(finished="2020-01-01T00:00:00Z"), "old, older than 24.0 h"),
+    "future": (lambda r: r.update(finished="2098-01-01T00:00:00Z"), "from the future"),
+    "narrowed": (lambda r: r["scope"].update(narrowed=True), "the scope is partial"),
+    "other scope": (lambda r: r["scope"].update(expression="rls"), "the scope is rls"),
+    "not run": (lambda r: r["controls"][0].update(outcome="not_run", reason="x"), "TP901 is not_run"),
+    "left out": (lambda r: r.update(controls=[]), "no control * was run"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_evidence_that_is_not_acceptable_says_why(name: str, proven: Write, signer: Signer, tmp_path: Path) -> None:
+    change, said = CHANGES[name]
+    proven(change)
+    assert said in reasons(tmp_path, document(signer))
+
+
+def test_missing_and_foreign_evidence_is_refused(proven: Write, signer: Signer, tmp_path: Path) -> None:
+    assert "there is no evidence" in reasons(tmp_path, document(signer))
+    proven(by=Signer(new_seed()))
+    assert "key-unknown" in reasons(tmp_path, document(signer))
+    path = proven()
+    (path / "report.html").write_bytes(b"edited")
+    assert "subject-mismatch" in reasons(tmp_path, document(signer))
+
+
+def test_an_old_bundle_does_not_hide_behind_a_newer_one(proven: Write, signer: Signer, tmp_path: Path) -> None:
+    proven()
+    proven(CHANGES["failed"][0])
+    assert "the verdict is failed" in reasons(tmp_path, document(signer))
+
+
+def test_a_waived_control_needs_a_policy_that_allows_it(proven: Write, signer: Signer, tmp_path: Path) -> None:
+    waiver = {"control": "TP901", "object": "x", "owner": "a", "approver": "b", "reason": "c", "expires": "2027-01-01"}
+
+    finding = {"object": "x", "detail": "y", "fix": "", "tenant": None, "role": None, "operation": None}
+
+    def waived(report: dict[str, Any]) -> None:
+        report["controls"][0].update(outcome="failed", waiver=waiver | {"ticket": ""}, findings=[finding])
+
+    proven(waived)
+    assert "TP901 is waived" in reasons(tmp_path, document(signer))
+    assert reasons(tmp_path, document(signer, waivers=True)) == ""
+
+
+@pytest.mark.parametrize(
+    ("dates", "said"),
+    [
+        ({"not_after": "2021-01-01T00:00:00Z"}, "was not valid"),
+        ({"not_before": "2098-01-01T00:00:00Z"}, "was not valid"),
+        ({"revoked": "2021-01-01T00:00:00Z"}, "was revoked"),
+        ({"revoked": "2099-01-01T00:00:00Z"}, "no authority attests"),
+    ],
+)
+def test_a_key_counts_while_it_is_valid(
+    dates: dict[str, str], said: str, proven: Write, signer: Signer, tmp_path: Path
+) -> None:
+    proven()
+    (key,) = json.loads(document(signer))["keys"]
+    assert said in reasons(tmp_path, document(signer, keys=[key | dates]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": "other"},
+        {"targets": []},
+        {"targets": "prod"},
+        {"controls": []},
+        {"keys": []},
+        {"keys": [{"pem": "x"}]},
+        {"max_age_hours": True},
+        {"max_age_hours": 0},
+        {"more": 1},
+        {"timestamp": "yes"},
+    ],
+)
+def test_a_malformed_policy_is_refused(change: dict[str, Any], signer: Signer) -> None:
+    with pytest.raises(VerificationError) as caught:
+        policy.parse_policy(document(signer, **change))
+    assert caught.value.reason == "policy-malformed"
+
+
+def test_a_policy_is_believed_by_its_signature_and_type(signer: Signer) -> None:
+    payload = document(signer)
+    signed = dsse.envelope(payload, signer, policy.PAYLOAD_TYPE)
+    assert policy.open_policy(signed, [signer.public]).name == "deploys"
+    for bad in (dsse.envelope(payload, signer), dsse.envelope(payload, Signer(new_seed()), policy.PAYLOAD_TYPE)):
+        with pytest.raises(VerificationError):
+            policy.open_policy(bad, [signer.public])
+
+
+def test_the_gate_answers_and_attests(
+    proven: Write,
+    signer: Signer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    private, public = keys.new_key(tmp_path, "security")
+    monkeypatch.setenv(keys.KEY_FILE_VARIABLE, str(private))
+    (tmp_path / "policy.json").write_bytes(document(signer))
+    assert main(["policy", "policy.json", "--out", "policy.dsse.json"]) == 0
+    arguments = [
+        "verify",
+        "--policy",
+        "policy.dsse.json",
+        "--policy-key",
+        str(public),
+        "--vsa",
+        "gate.intoto.jsonl",
+        "evidence",
+    ]
+    assert main(arguments) == 1
+    assert "there is no evidence" in capsys.readouterr().err
+    path = proven()
+    assert main(arguments) == 0
+    key = keys.read_public(public)
+    opened = dsse.open_envelope((tmp_path / "gate.intoto.jsonl").read_bytes(), {sign.key_id(key): key})
+    statement = json.loads(opened.payload)
+    assert statement["predicateType"] == "https://slsa.dev/verification_summary/v1"
+    assert statement["predicate"]["verificationResult"] == "PASSED"
+    assert statement["subject"][0]["name"] == f"prod/{path.name}/report.json"
+
+
+def test_time_passes(proven: Write, signer: Signer, tmp_path: Path) -> None:
+    proven()
+    assert "older than" in reasons(tmp_path, document(signer), NOW + timedelta(hours=25))
