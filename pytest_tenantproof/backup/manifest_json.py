@@ -49,11 +49,10 @@ def manifest_from_json(body: bytes, *, run: str) -> Manifest:
         raise _bad(f"schema {data.get('schema')!r} is not {FORMAT}")
     if data.get("run") != run or run_time(run) is None:
         raise _bad(f"it is of run {data.get('run')!r}, not {run!r}")
-    if tuple(data.pop("segment_fields", ())) != _SEGMENT:
+    if data.pop("segment_fields", None) != list(_SEGMENT):
         raise _bad("its segment_fields are not those of this format")
-    tables = [t.get("name") for t in data.get("tables", ()) if isinstance(t, dict)]
-    objects = [o.get("name") for o in data.get("objects", ()) if isinstance(o, dict)]
     try:
+        tables, objects = ([str(item["name"]) for item in data[kind]] for kind in ("tables", "objects"))
         for archive in data["archives"]:
             archive["segments"] = tuple(_segment(row, tables, objects) for row in archive["segments"])
         manifest: Manifest = _built(Manifest, data, "manifest")
