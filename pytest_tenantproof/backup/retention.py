@@ -6,6 +6,7 @@ kept. Removal needs no clock but the order of runs; the clocks are compared all 
 has also put wrong names on backups.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -192,13 +193,9 @@ def _remove(store: Store, key_store: Store, trusted: Mapping[str, bytes], run: s
     """
     manifest = load_manifest(store, run, trusted)
     store.delete(manifest_name(run))
-    for name in (*(pack.name for pack in manifest.objects), claim_name(run)):
-        try:
-            store.delete(name)
-        except ObjectLocked:
-            continue
-    for name in sorted({archive.key_object for archive in manifest.archives}):
-        try:
-            key_store.delete(name)
-        except ObjectLocked:
-            continue
+    keys = sorted({archive.key_object for archive in manifest.archives})
+    for where, name in (*((store, pack.name) for pack in manifest.objects), *((key_store, key) for key in keys)):
+        with contextlib.suppress(ObjectLocked):
+            where.delete(name)
+    with contextlib.suppress(ObjectLocked):
+        store.delete(claim_name(run))

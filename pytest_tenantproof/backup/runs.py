@@ -21,6 +21,7 @@ from pytest_tenantproof.backup.manifest import (
     run_time,
 )
 from pytest_tenantproof.backup.manifest_json import manifest_from_json
+from pytest_tenantproof.backup.naming import OPEN_SCRIPT
 from pytest_tenantproof.backup.store import DeletionDenied, ObjectLocked, Store, Stored
 from pytest_tenantproof.errors import BackupError, FormatError, StoreError, VerificationError
 
@@ -157,11 +158,11 @@ def clean_unfinished(
     A run without a manifest is removed when its claim names the same source (which, under the lock, no
     longer runs) or when it is two days old. Names that are not ours are never touched.
     """
-    removed, locked, uploads = [], [], 0
+    removed, locked, uploads = [], [], store.abort_partial(OPEN_SCRIPT)
     for run in find_runs(store):
         if run.complete or run.id == keep or not _abandoned(store, run, source, now):
             continue
-        uploads += store.abort_partial(f"runs/{run.id}/")
+        uploads += store.abort_partial(f"runs/{run.id}/") + key_store.abort_partial(f"keys/{run.id}/")
         if remove_run(store, key_store, run):
             removed.append(run.id)
         else:
@@ -190,23 +191,20 @@ def _abandoned(store: Store, run: Run, source: dict[str, str], now: datetime) ->
 
 
 def remove_run(store: Store, key_store: Store, run: Run) -> bool:
-    """Removes a run, its manifest first, so that at no moment half of it looks like a backup. False when
-    Object Lock, or the lack of the right to delete, keeps some of it. Raises StoreError."""
-    first = manifest_name(run.id)
-    names = sorted(run.objects, key=lambda name: (name != first, name == claim_name(run.id), name))
+    """Removes a run: its manifest first, so that at no moment half of it looks like a backup; its claim last,
+    so that what an interruption leaves is found again. False when Object Lock, or the lack of the right to
+    delete, keeps some of it. Raises StoreError."""
+    first, last = manifest_name(run.id), claim_name(run.id)
+    if first in run.objects and not _deleted(store, first):
+        return False
     whole = True
-    for name in names:
-        try:
-            store.delete(name)
-        except (ObjectLocked, DeletionDenied):
-            whole = False
-            if name == first:
-                return False
+    for name in sorted(run.objects.keys() - {first, last}):
+        whole = _deleted(store, name) and whole
     keys = [stored.name for stored in key_store.list(f"keys/{run.id}/")]
     with ThreadPoolExecutor(_THREADS) as pool:
         for done in pool.map(lambda name: _deleted(key_store, name), keys):
             whole = whole and done
-    return whole
+    return whole and _deleted(store, last)
 
 
 def _deleted(store: Store, name: str) -> bool:

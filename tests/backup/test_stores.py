@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from pytest_tenantproof.backup.store import DeletionDenied, ObjectLocked, Store, StoreSpec, open_store, store_spec
+from pytest_tenantproof.backup.store import (
+    DeletionDenied,
+    LocalStore,
+    ObjectLocked,
+    Store,
+    StoreSpec,
+    open_store,
+    store_spec,
+)
 from pytest_tenantproof.backup.store import upload as upload_module
 from pytest_tenantproof.config.backup import BackupSettings
 from pytest_tenantproof.demo.s3server import BUCKET, S3Server, start_s3
@@ -136,6 +144,18 @@ def test_what_a_killed_writer_left_is_found_and_removed(store: Store) -> None:
         writer.commit()
     writer.abort()
     assert [s.name for s in store.list()] == ["runs/y/pack.tpb"]
+
+
+def test_what_is_two_days_old_in_a_folder_goes_whatever_its_name(made: Callable[[str], Store]) -> None:
+    store = made("local")
+    assert isinstance(store, LocalStore)
+    writers = [store.writer(f"runs/{run}/claim.json") for run in "xy"]
+    old, _ = sorted((store.root / ".partial").iterdir())
+    os.utime(old, (0, 0))
+    assert store.abort_partial("runs/z/") == 1
+    assert store.abort_partial("runs/y/") == 1
+    for writer in writers:
+        writer.abort()
 
 
 def test_listing_is_by_prefix_in_order_and_whole(store: Store) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ __all__ = ["LocalStore"]
 
 _PARTIAL = ".partial"
 _PIECE = 1 << 20
+_STALE = 48 * 3600
 
 
 @contextlib.contextmanager
@@ -122,8 +124,9 @@ class LocalStore:
         """A folder keeps no versions."""
 
     def abort_partial(self, prefix: str) -> int:
-        marker = _partial_name(prefix)
-        found = [p for p in (self.root / _PARTIAL).glob("*") if p.name.startswith(marker)]
+        """What is older than two days goes too, whatever its name: nobody writes that long."""
+        marker, old = _partial_name(prefix), time.time() - _STALE
+        found = [p for p in (self.root / _PARTIAL).glob("*") if p.name.startswith(marker) or _modified(p) < old]
         for path in found:
             path.unlink(missing_ok=True)
         return len(found)
@@ -141,6 +144,13 @@ class LocalStore:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
 
 
 def _partial_name(name: str) -> str:
@@ -193,5 +203,7 @@ class _LocalWriter:
         self._part.unlink()
 
     def abort(self) -> None:
-        self._file.close()
+        # Closing writes what is still buffered, which a full disk refuses; it is thrown away in any case.
+        with contextlib.suppress(OSError):
+            self._file.close()
         self._part.unlink(missing_ok=True)
