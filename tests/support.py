@@ -1,6 +1,7 @@
 """Databases that many tests start from."""
 
 import itertools
+import socket
 import subprocess
 from pathlib import Path
 
@@ -42,3 +43,10 @@ def faults_settings() -> Settings:
 
 def reference_settings() -> Settings:
     return load_settings(REPOSITORY / "tenantproof.toml")
+
+
+def free_port() -> int:
+    """A port that nothing listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
