@@ -11,6 +11,14 @@ class GuardSettings:
 
     client_bundles: tuple[str, ...] | None = None
     """Folders of built front-end files, e.g. dist. Unset: the scan control is `not_run`; []: no front end."""
+    code_paths: tuple[str, ...] | None = None
+    """Folders or files of server code that has to go through the client. Unset: `not_run`; []: there is none here."""
+    client_modules: tuple[str, ...] = ()
+    """Files (patterns) of the code that may connect by themselves and know service-role credentials."""
+    script_paths: tuple[str, ...] | None = None
+    """Folders or files of seed, demo and onboarding scripts. Unset: `not_run`; []: there are none."""
+    gated_files: tuple[str, ...] = ()
+    """Files (patterns), e.g. SQL, that nothing but a gated script runs."""
     secret_variables: tuple[str, ...] = (
         "SUPABASE_SERVICE_ROLE_KEY",
         "SUPABASE_SECRET_KEY",

@@ -1,8 +1,10 @@
 """What controls may ask for."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -11,6 +13,7 @@ import pytest
 from pytest_tenantproof.backup import open_store
 from pytest_tenantproof.backup.inspect import Backups
 from pytest_tenantproof.catalog import Catalog
+from pytest_tenantproof.codebase import CodeBase, read_code
 from pytest_tenantproof.control import Findings, NotApplicable, NotRun
 from pytest_tenantproof.declared import Declared, declared_catalog
 from pytest_tenantproof.migrate import Status
@@ -20,13 +23,16 @@ from pytest_tenantproof.plugin.provision import migrations_of
 from pytest_tenantproof.plugin.session import EvidencePlugin
 from pytest_tenantproof.plugin.storage import BackupStorage, open_storage
 from pytest_tenantproof.probes import Probed, probe
+from pytest_tenantproof.scan import Known, contents, known_of
 from pytest_tenantproof.target import TargetInfo, open_session, rolled_back
 
 __all__ = [
     "backup_storage",
     "backups",
+    "bundles",
     "catalog",
     "clocks",
+    "code",
     "database",
     "declared",
     "evidence_run",
@@ -34,6 +40,8 @@ __all__ = [
     "known",
     "migrations",
     "probes",
+    "scripts",
+    "secrets",
     "target",
     "today",
 ]
@@ -137,3 +145,42 @@ def migrations(evidence_run: EvidencePlugin, database: psycopg.Connection[Any]) 
     if not folder.is_dir():
         raise NotRun(f'{folder} does not exist; set migrations = "" if the product keeps no SQL migrations')
     return migration_status(database, folder)
+
+
+@pytest.fixture(scope="session")
+def secrets(evidence_run: EvidencePlugin) -> Known:
+    """What is secret here, by the config and this run's environment."""
+    return known_of(evidence_run.settings, os.environ)
+
+
+@pytest.fixture(scope="session")
+def code(evidence_run: EvidencePlugin) -> CodeBase:
+    """The product's server code."""
+    return read_code(evidence_run.settings.root, _named(evidence_run, "code_paths", "server code"))
+
+
+@pytest.fixture(scope="session")
+def scripts(evidence_run: EvidencePlugin) -> CodeBase:
+    """Seed, demo and onboarding scripts."""
+    return read_code(evidence_run.settings.root, _named(evidence_run, "script_paths", "seed or demo scripts"))
+
+
+@pytest.fixture(scope="session")
+def bundles(evidence_run: EvidencePlugin) -> list[tuple[str, bytes]]:
+    """Built front-end files."""
+    root, paths = evidence_run.settings.root, _named(evidence_run, "client_bundles", "a front end")
+    return [(_below(root, path), content) for path, content in contents([root / path for path in paths])]
+
+
+def _below(root: Path, path: str) -> str:
+    return Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else path
+
+
+def _named(run: EvidencePlugin, key: str, what: str) -> tuple[str, ...]:
+    """Paths of the config. Unset, the control is not run; an empty list says that there is nothing."""
+    paths: tuple[str, ...] | None = getattr(run.settings.guard, key)
+    if paths is None:
+        raise NotRun(f"guard.{key} is not set in {run.settings.source}; [] says that the product has no {what}")
+    if not paths:
+        raise NotApplicable(f"guard.{key} is empty: the product has no {what} here")
+    return paths

@@ -186,14 +186,18 @@ class EvidencePlugin:
         return report
 
     def _broken(self, item: "collect.ControlItem", call: pytest.CallInfo[None]) -> Result | None:
-        """A fixture that failed makes the control an error; one that skipped leaves it not run."""
+        """A fixture that failed makes the control an error; one that skipped leaves it not run, or not applicable."""
         if call.excinfo is None:
             return None
         if isinstance(call.excinfo.value, NotApplicable):
             return Result(item.control.id, Outcome.NOT_APPLICABLE, str(call.excinfo.value))
         reason = f"{call.when}: {collect.first_line(call.excinfo.value)}"
-        skipped = isinstance(call.excinfo.value, pytest.skip.Exception | NotRun)
-        return Result(item.control.id, Outcome.NOT_RUN if skipped else Outcome.ERROR, reason)
+        outcome = Outcome.ERROR
+        if isinstance(call.excinfo.value, pytest.skip.Exception | NotRun):
+            outcome = Outcome.NOT_RUN
+        elif isinstance(call.excinfo.value, NotApplicable):
+            outcome, reason = Outcome.NOT_APPLICABLE, str(call.excinfo.value)
+        return Result(item.control.id, outcome, reason)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_header(self, cells: list[str]) -> None:

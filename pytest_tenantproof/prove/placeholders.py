@@ -168,6 +168,7 @@ def _statements(catalog: Catalog) -> Iterator[tuple[str, str]]:
         )
     yield from _ancestors(catalog)
     yield from _accessor(catalog, client)
+    yield from _scoped_accessor(catalog)
 
 
 def _accessor(catalog: Catalog, client: str) -> Iterator[tuple[str, str]]:
@@ -187,6 +188,19 @@ def _accessor(catalog: Catalog, client: str) -> Iterator[tuple[str, str]]:
     named = any(function.name + "(" in p.using for t in catalog.isolated_tables for p in t.policies)
     if named and client:
         yield "revoke_policy_function", f"REVOKE EXECUTE ON FUNCTION {function.signature} FROM {client}, PUBLIC"
+
+
+def _scoped_accessor(catalog: Catalog) -> Iterator[tuple[str, str]]:
+    """The function that the back end's policies read the tenant by, made silent."""
+    for table in catalog.isolated_tables:
+        for policy in table.policies:
+            for text in catalog.settings.trusted_tenant_expressions:
+                function = catalog.functions.get(text)
+                if function and text in policy.using and set(policy.roles) & set(catalog.settings.scoped_roles):
+                    head = f"CREATE OR REPLACE FUNCTION {function.signature} RETURNS {function.returns} LANGUAGE sql"
+                    claims = "nullif(current_setting('request.jwt.claims', true), '')::jsonb"
+                    value = f"({claims} -> 'app_metadata' ->> 'tenant_id')::{function.returns}"
+                    yield "silent_accessor", f"{head} STABLE SET search_path = '' AS $$ SELECT {value} $$"
 
 
 def _ancestors(catalog: Catalog) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_tenantproof.scan.known import Known
 
-__all__ = ["Find", "look", "look_for_names"]
+__all__ = ["Find", "look", "look_for_names", "look_in_source"]
 
 # Each part of a token is base64url of JSON, which starts with { and then " or white space. The look-ahead finds
 # a token also where another match would have begun before it.
@@ -57,6 +57,13 @@ def look_for_names(data: bytes, known: Known) -> Iterator[Find]:
         for match in known.names.finditer(data):
             name = match[0].decode()
             yield Find(match.start(), "secret-variable", f"refers to {name}", "")
+
+
+def look_in_source(text: str, known: Known) -> Iterator[tuple[int, Find]]:
+    """Credentials, and names of variables that hold them, in source code; with the line of each."""
+    data = text.encode()
+    for find in sorted((*look(data, known), *look_for_names(data, known)), key=lambda find: find.offset):
+        yield data.count(b"\n", 0, find.offset) + 1, find
 
 
 def _tokens(data: bytes, known: Known) -> Iterator[Find]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pytest_tenantproof.scan.known import Known
 from pytest_tenantproof.scan.layers import Unreadable, embedded, unpacked
 from pytest_tenantproof.scan.look import Find, look, look_for_names
 
-__all__ = ["Leak", "Scanned", "scan"]
+__all__ = ["Leak", "Scanned", "contents", "scan", "scan_contents"]
 
 _FRONT_END = frozenset({".js", ".mjs", ".cjs", ".css", ".html", ".htm", ".map", ".wasm", ".json", ".svg"})
 _PACKED = frozenset({".gz", ".br", ".zst"})
@@ -42,9 +42,11 @@ class Scanned:
 
 def scan(paths: Sequence[Path], known: Known) -> Scanned:
     """Scans files and folders. Raises ScanError for one that is missing, unreadable or holds no front end."""
-    leaks: dict[Leak, None] = {}
-    seen: Seen = {}
-    count = size = 0
+    return scan_contents(contents(paths), known)
+
+
+def contents(paths: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+    """Every file below `paths` with what is in it. Raises ScanError as scan() does."""
     for path in paths:
         files = _files(path)
         if not any(_front_end(file) for file in files):
@@ -52,11 +54,18 @@ def scan(paths: Sequence[Path], known: Known) -> Scanned:
                 f"{path} holds no built front-end file, so nothing is known of it.",
                 remedy="build the front end first, and name the folder it is built into.",
             )
-        for file in files:
-            content = _read(file)
-            count, size = count + 1, size + len(content)
-            for inside, find in _layered(file.name, content, known, seen):
-                leaks[Leak(str(file), find.offset, inside, find.kind, find.detail, find.fingerprint)] = None
+        yield from ((str(file), _read(file)) for file in files)
+
+
+def scan_contents(files: Iterable[tuple[str, bytes]], known: Known) -> Scanned:
+    """Scans files that are in memory, by name and content."""
+    leaks: dict[Leak, None] = {}
+    seen: Seen = {}
+    count = size = 0
+    for path, content in files:
+        count, size = count + 1, size + len(content)
+        for inside, find in _layered(path.rpartition("/")[2], content, known, seen):
+            leaks[Leak(path, find.offset, inside, find.kind, find.detail, find.fingerprint)] = None
     return Scanned(count, size, tuple(leaks))
 
 

@@ -18,8 +18,12 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 Tool = Run
 
 CONFIG = (
-    (REPOSITORY / "tenantproof.toml").read_text()
-    + f"""migrations = "{REPOSITORY / "migrations"}"
+    (REPOSITORY / "tenantproof.toml")
+    .read_text()
+    .replace("[tenantproof]\n", f'[tenantproof]\nmigrations = "{REPOSITORY / "migrations"}"\n')
+    .replace('["examples/', f'["{REPOSITORY}/examples/')
+    .replace('["tests/', f'["{REPOSITORY}/tests/')
+    + """
 [tenantproof.targets.prod]
 class = "live"
 [tenantproof.targets.staging]
