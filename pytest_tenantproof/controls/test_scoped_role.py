@@ -34,7 +34,7 @@ def _scoped(catalog: Catalog, findings: Findings) -> list[Role]:
     requirement="A2",
     maps=PRIVILEGE,
 )
-@falsified_by("ALTER ROLE {scoped_role} BYPASSRLS", also=("TP211", "TP213"))
+@falsified_by("ALTER ROLE {scoped_role} BYPASSRLS", also=("TP204", "TP211", "TP213"))
 @falsified_by("ALTER ROLE {scoped_role} LOGIN", also=("TP213",))
 @falsified_by("GRANT {service_role} TO {scoped_role}")
 @falsified_by("CREATE ROLE tp_backend LOGIN INHERIT; GRANT {scoped_role} TO tp_backend")
