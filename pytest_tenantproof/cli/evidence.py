@@ -19,6 +19,7 @@ def _verify(options: argparse.Namespace) -> Answer:
         return judge_by_policy(options)
     from pytest_tenantproof.attest import keys
     from pytest_tenantproof.attest.proof import verify_proof
+    from pytest_tenantproof.attest.rollup import verify_rollup
     from pytest_tenantproof.attest.verify import TrustedTime, Verified, verify_bundle
 
     trusted = [keys.read_public(Path(path)) for path in options.key]
@@ -27,7 +28,11 @@ def _verify(options: argparse.Namespace) -> Answer:
     found: list[Verified] = []
     lines: list[str] = []
     for path in map(Path, options.paths):
-        if options.chain:
+        if path.suffix == ".jsonl":
+            predicate, more = verify_rollup(path, trusted, allow_ephemeral=options.allow_ephemeral)
+            lines.append(f"ok {path}: {predicate['result']} over {len(more)} targets")
+            found += more
+        elif options.chain:
             said, more = _verify_history(path, trusted, since, time, options)
             lines += said
             found += more
@@ -87,7 +92,9 @@ def _read(path: str) -> bytes:
 
 
 def _verify_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="bundles, or with --chain the evidence folder")
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="bundles, roll-ups, or with --chain the evidence folder"
+    )
     parser.add_argument("--key", action="append", default=[], metavar="PUB", help="a trusted public key (PEM)")
     parser.add_argument("--chain", action="store_true", help="verify every bundle and that none is missing")
     parser.add_argument(

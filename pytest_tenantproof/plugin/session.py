@@ -19,6 +19,7 @@ from pytest_tenantproof.control import NotApplicable, NotRun, control_of
 from pytest_tenantproof.errors import EvidenceError, TenantproofError
 from pytest_tenantproof.model import Control, Outcome, Result, Scope
 from pytest_tenantproof.plugin import clocks, collect, finish
+from pytest_tenantproof.plugin.fleet import FleetPlugin, split_targets
 from pytest_tenantproof.plugin.proofs import Proofs
 from pytest_tenantproof.plugin.provision import Provisioned, provision
 from pytest_tenantproof.target import TargetInfo, open_session
@@ -30,8 +31,13 @@ def register(config: pytest.Config) -> None:
     """Switches the plugin on. Raises pytest.UsageError for an unknown target or a bad config."""
     try:
         settings = _settings(config)
-        target = str(config.getoption("--evidence"))
-        settings.target(target)
+        targets = split_targets(str(config.getoption("--evidence")))
+        for name in targets:
+            settings.target(name)
+        if len(targets) > 1:
+            config.pluginmanager.register(FleetPlugin(config, settings, targets), "tenantproof-fleet")
+            return
+        (target,) = targets
         plugin = EvidencePlugin(config, settings, target)
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
             config.args = collect.default_paths(settings)

@@ -1,0 +1,81 @@
+"""One statement over the bundles of many targets: which were run together, and whether all of them are proven."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pytest_tenantproof.attest import dsse, sign
+from pytest_tenantproof.attest.bundle import next_run_id
+from pytest_tenantproof.attest.statement import PREDICATE, STATEMENT
+from pytest_tenantproof.attest.strictjson import canonical, load
+from pytest_tenantproof.attest.verify import Verified, verify_bundle
+from pytest_tenantproof.errors import EvidenceError, VerificationError
+
+__all__ = ["Member", "verify_rollup", "write_rollup"]
+
+_FOLDER = "fleet"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One target's part: its bundle, or None where its run left none."""
+
+    target: str
+    bundle: Path | None
+
+    @property
+    def proven(self) -> bool:
+        return self.bundle is not None and json.loads((self.bundle / "report.json").read_bytes())["verdict"] == "proven"
+
+
+def write_rollup(root: Path, members: Sequence[Member], signer: sign.Signer, now: datetime) -> Path:
+    """Writes `root/fleet/<run id>.intoto.jsonl` and returns its path. Raises EvidenceError."""
+    passed = sorted(m.target for m in members if m.proven)
+    failed = sorted(m.target for m in members if not m.proven)
+    subjects = [
+        {"name": f"{m.target}/{m.bundle.name}", "digest": {"sha256": _digest(m.bundle)}}
+        for m in sorted(members, key=lambda m: m.target)
+        if m.bundle is not None
+    ]
+    result = {"result": "FAILED" if failed else "PASSED", "passedTests": passed, "failedTests": failed}
+    predicate = {**result, "warnedTests": [], "configuration": []}
+    body = canonical({"_type": STATEMENT, "predicateType": PREDICATE, "subject": subjects, "predicate": predicate})
+    folder = root / _FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{next_run_id(folder, now)}.intoto.jsonl"
+        path.write_bytes(dsse.envelope(body, signer))
+    except OSError as error:
+        raise EvidenceError(
+            f"the roll-up could not be written: {error.strerror}.", remedy="check free space and permissions."
+        ) from error
+    return path
+
+
+def _digest(bundle: Path) -> str:
+    return hashlib.sha256((bundle / "report.json").read_bytes()).hexdigest()
+
+
+def verify_rollup(
+    path: Path, trusted: Sequence[bytes], *, allow_ephemeral: bool = False
+) -> tuple[Mapping[str, object], tuple[Verified, ...]]:
+    """Verifies a roll-up and every bundle that it names, beside its folder. Returns its predicate and the bundles.
+
+    Raises VerificationError; a bundle that is not the one named is `subject-mismatch`.
+    """
+    opened = dsse.open_envelope(path.read_bytes(), {sign.key_id(key): key for key in trusted})
+    statement = load(opened.payload, "the roll-up")
+    root, found = path.resolve().parents[1], []
+    for subject in statement["subject"]:
+        bundle = root / subject["name"]
+        if bundle.parents[1] != root or bundle.name in (".", ".."):
+            raise VerificationError("subject-name", f"subject {subject['name']!r} is no bundle's name.")
+        verified = verify_bundle(bundle, trusted, allow_ephemeral=allow_ephemeral)
+        if verified.report_sha256 != subject["digest"]["sha256"]:
+            raise VerificationError("subject-mismatch", f"{subject['name']} is not the bundle that was rolled up.")
+        found.append(verified)
+    predicate: Mapping[str, object] = statement["predicate"]
+    return predicate, tuple(found)
