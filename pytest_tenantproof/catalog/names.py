@@ -19,11 +19,13 @@ def singular(name: str) -> str:
 
 
 def foreign_key_hints(column: Column, tables: Mapping[str, Table]) -> Table | None:
-    """The table (by bare name) that a column called `unit_id`, `unit_ref` or `unit_ids` seems to name."""
+    """The table that a column called `unit_id`, `other_unit_id`, `unit_ref` or `unit_ids` seems to name.
+
+    `tables` by the singular of their bare names. The longest name that fits wins.
+    """
     found = re.fullmatch(r"(.+)_(ids?|uuids?|refs?|fk)", column.name)
     if not found or not (_ID_TYPES.match(column.type) or (found[2].endswith("s") and column.type in ("jsonb", "json"))):
         return None
-    stem = found[1]
-    candidates = ((singular(name), table) for name, table in tables.items())
-    hits = [(name, table) for name, table in candidates if stem == name or stem.endswith(f"_{name}")]
-    return max(hits, key=lambda hit: len(hit[0]), default=("", None))[1]
+    words = found[1].split("_")
+    endings = ("_".join(words[at:]) for at in range(len(words)))
+    return next((tables[ending] for ending in endings if ending in tables), None)

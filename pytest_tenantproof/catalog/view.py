@@ -29,6 +29,7 @@ class Kind(StrEnum):
     MEMBERSHIP = "membership"
     AUDIT = "audit"
     DERIVED = "derived"
+    CHILD = "child"
     GLOBAL = "global"
     USER = "user"
     TOOL = "tool"
@@ -75,6 +76,7 @@ class Catalog:
             (Kind.AUDIT, s.audit_tables),
             (Kind.MEMBERSHIP, s.membership_tables),
             (Kind.DERIVED, tuple(d.table for d in s.derived_tables)),
+            (Kind.CHILD, tuple(c.table for c in s.child_tables)),
             (Kind.GLOBAL, s.global_tables),
             (Kind.USER, s.user_tables),
         )
@@ -124,7 +126,7 @@ class Catalog:
     @cached_property
     def isolated_tables(self) -> tuple[Table, ...]:
         """Everything that row security has to bind: tenant tables, the registry, audit logs, derived ones."""
-        kinds = (Kind.TENANT, Kind.MEMBERSHIP, Kind.REGISTRY, Kind.AUDIT, Kind.DERIVED)
+        kinds = (Kind.TENANT, Kind.MEMBERSHIP, Kind.REGISTRY, Kind.AUDIT, Kind.DERIVED, Kind.CHILD)
         return tuple(t for t in self.of_kind(*kinds) if t.kind in ("table", "partitioned"))
 
     @property
@@ -156,6 +158,14 @@ class Catalog:
     def holds(constraint: Constraint) -> bool:
         """Whether a foreign key or check really holds for every row, old and new, at once."""
         return constraint.validated and constraint.enforced and constraint.triggers_enabled
+
+    def parent_key(self, table: Table) -> Constraint | None:
+        """The reference by which a declared child table belongs to a parent, where it holds for every row."""
+        declared = {c.table: c.column for c in self.settings.child_tables}.get(self.root_of(table).name, "")
+        column = table.column(declared)
+        present = column is not None and column.not_null and column.not_null_valid
+        found = (c for c in table.constraints if c.kind == "foreign" and declared in c.columns and self.holds(c))
+        return next(found, None) if present else None
 
     def registry_keys(self, table: Table) -> Iterator[Constraint]:
         """Foreign keys of the table to the tenant registry."""

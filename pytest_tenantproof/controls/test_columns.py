@@ -2,8 +2,9 @@
 
 from pytest_tenantproof.catalog import Catalog, Kind
 from pytest_tenantproof.catalog.expressions import same_expression
-from pytest_tenantproof.catalog.names import foreign_key_hints
+from pytest_tenantproof.catalog.names import foreign_key_hints, singular
 from pytest_tenantproof.control import Findings, control, falsified_by
+from pytest_tenantproof.controls._bound import prover
 from pytest_tenantproof.controls._maps import ACCESS, INTEGRITY
 from pytest_tenantproof.model import Severity
 
@@ -27,7 +28,7 @@ def test_every_table_is_classified(catalog: Catalog, findings: Findings) -> None
     """A table that nobody classified is a table that nobody protects: a copy, a queue, a forgotten import.
 
     Each table in the configured schemas, and each one that a client or service role can reach, has to have
-    a tenant column or be named in the config as global, audit, membership, derived or user table. Give it a
+    a tenant column or be named in the config as global, audit, membership, derived, child or user table. Give it a
     tenant column, or add it to `global_tables` if no tenant's data is ever in it.
     """
     roles = (*catalog.client_roles, *catalog.settings.service_roles)
@@ -36,6 +37,11 @@ def test_every_table_is_classified(catalog: Catalog, findings: Findings) -> None
         if table.schema in catalog.settings.schemas or by:
             reach = f"; {by} can reach it" if by else ""
             findings.add(table, f"neither a tenant column nor a classification{reach}", role=by)
+    owners = (Kind.TENANT, Kind.CHILD, Kind.MEMBERSHIP, Kind.REGISTRY)
+    for table in catalog.of_kind(Kind.CHILD):
+        key = catalog.parent_key(table)
+        if key is None or catalog.kind_of(key.target) not in owners:
+            findings.add(table, "is declared a child, but no NOT NULL reference that holds takes it to a tenant's row")
 
 
 @control(
@@ -152,7 +158,7 @@ def test_id_columns_are_references(catalog: Catalog, findings: Findings) -> None
     that depend on a type column are declared in `references`, and the trigger that enforces them is checked.
     """
     declared = {reference.column for reference in catalog.settings.references}
-    names = {t.name.rpartition(".")[2].strip('"'): t for t in catalog.tenant_tables if not t.is_partition}
+    names = {singular(t.name.rpartition(".")[2].strip('"')): t for t in catalog.tenant_tables if not t.is_partition}
     for table in catalog.tenant_tables:
         keyed = {name for c in table.constraints if c.kind == "foreign" for name in c.columns}
         for column in table.columns:
@@ -196,8 +202,8 @@ def test_registry_lookups_are_unique(catalog: Catalog, findings: Findings) -> No
 @falsified_by("{drop_membership_key}", also=("TP104",))
 def test_memberships_are_anchored(catalog: Catalog, findings: Findings) -> None:
     """Memberships decide who sees what. One that names a deleted user or a future tenant is a spare key."""
-    user = catalog.settings.user_column
     for table in catalog.of_kind(Kind.MEMBERSHIP):
+        user = prover(catalog).world.user_column(table) or catalog.settings.user_column
         column = catalog.tenant_column(table)
         keys = [c for c in table.constraints if c.kind == "foreign" and catalog.holds(c)]
         if not any(user in c.columns and c.target in catalog.settings.user_tables for c in keys):

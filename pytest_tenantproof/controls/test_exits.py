@@ -15,6 +15,7 @@ _ISOLATED = (
     Kind.REGISTRY,
     Kind.AUDIT,
     Kind.DERIVED,
+    Kind.CHILD,
     Kind.USER,
     Kind.UNCLASSIFIED,
 )

@@ -113,7 +113,7 @@ def test_private_schemas_are_private(catalog: Catalog, findings: Findings) -> No
         kind = catalog.kind(table)
         if table.schema in exposed and kind is not Kind.USER:
             continue
-        if kind in (Kind.DERIVED, Kind.GLOBAL) or (table.extension and table.kind == "view"):
+        if kind in (Kind.DERIVED, Kind.CHILD, Kind.GLOBAL) or (table.extension and table.kind == "view"):
             continue
         for role in catalog.client_roles:
             held = catalog.privileges(table, role)

@@ -199,6 +199,8 @@ def test_declared_references_are_enforced(catalog: Catalog, findings: Findings) 
 )
 def test_no_legacy_inheritance(catalog: Catalog, findings: Findings) -> None:
     """An inheritance child has none of its parent's keys, policies or triggers, yet its rows show in it."""
-    for table in catalog.of_kind(Kind.TENANT, Kind.MEMBERSHIP, Kind.AUDIT, Kind.REGISTRY, Kind.UNCLASSIFIED):
+    for table in catalog.of_kind(
+        Kind.TENANT, Kind.MEMBERSHIP, Kind.AUDIT, Kind.REGISTRY, Kind.CHILD, Kind.UNCLASSIFIED
+    ):
         for parent in table.parents if not table.is_partition else ():
             findings.add(table, f"inherits from {parent} without its keys, policies and triggers")

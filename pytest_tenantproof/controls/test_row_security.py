@@ -65,7 +65,7 @@ def test_row_security_is_forced(catalog: Catalog, findings: Findings) -> None:
 def test_anonymous_holds_nothing(catalog: Catalog, findings: Findings) -> None:
     """A caller without a login has no tenant, so no privilege on a tenant's table can be meant."""
     anonymous = tuple(r for r in catalog.settings.anonymous_roles if r in catalog.graph.roles)
-    kinds = (Kind.TENANT, Kind.MEMBERSHIP, Kind.REGISTRY, Kind.AUDIT, Kind.USER, Kind.UNCLASSIFIED)
+    kinds = (Kind.TENANT, Kind.MEMBERSHIP, Kind.REGISTRY, Kind.AUDIT, Kind.USER, Kind.CHILD, Kind.UNCLASSIFIED)
     for table in catalog.of_kind(*kinds):
         for role in anonymous:
             held = catalog.privileges(table, role)

@@ -77,7 +77,7 @@ def test_triggers_are_enabled(catalog: Catalog, findings: Findings) -> None:
     Where most tables fire a guard ALWAYS, the odd one that fires in ordinary sessions only is reported too:
     `session_replication_role = replica` switches it off.
     """
-    kinds = (Kind.TENANT, Kind.MEMBERSHIP, Kind.REGISTRY, Kind.AUDIT, Kind.DERIVED, Kind.USER)
+    kinds = (Kind.TENANT, Kind.MEMBERSHIP, Kind.REGISTRY, Kind.AUDIT, Kind.DERIVED, Kind.CHILD, Kind.USER)
     fleet: dict[str, list[tuple[Table, Trigger]]] = defaultdict(list)
     for table in catalog.of_kind(*kinds):
         for trigger in table.triggers:

@@ -120,6 +120,9 @@ def _comparison(ev: "Evaluator", node: Any, scope: Scope, sign: bool) -> Dnf:
 
 
 def _operator(ev: "Evaluator", node: Any, name: str, scope: Scope, sign: bool) -> Dnf:
+    for literal, other in ((node.rexpr, node.lexpr), (node.lexpr, node.rexpr)):
+        if name in ("=", "<>", "!=") and (value := _literal_truth(literal)) is not None:
+            return truth(ev, other, scope, sign=(value == (name == "=")) == sign)
     if (name == "=" and sign) or (name in ("<>", "!=") and not sign):
         return equal(ev, node.lexpr, node.rexpr, scope, node)
     counted = _counted(ev, node, name, scope) if sign else None
@@ -128,6 +131,13 @@ def _operator(ev: "Evaluator", node: Any, name: str, scope: Scope, sign: bool) -
     if name == "?" and sign:
         return _member(ev, node.rexpr, _listed(ev, node.lexpr, scope), scope, node)
     return _unknown(f"operator {name} does not tie the row to the caller", node)
+
+
+def _literal_truth(node: Any) -> bool | None:
+    """true or false written out."""
+    if isinstance(node, ast.A_Const) and not node.isnull and isinstance(node.val, ast.Boolean):
+        return bool(node.val.boolval)
+    return None
 
 
 def _listed(ev: "Evaluator", node: Any, scope: Scope) -> Alts:

@@ -8,7 +8,7 @@ from pytest_tenantproof.policy import calls, conditions, query, values
 from pytest_tenantproof.policy.query import Branch
 from pytest_tenantproof.policy.scope import Alts, Scope
 from pytest_tenantproof.policy.terms import Alt, Col, Const, Dnf, Term, given
-from pytest_tenantproof.policy.world import World
+from pytest_tenantproof.policy.world import THIS, World
 
 __all__ = ["Evaluator"]
 
@@ -37,7 +37,8 @@ class Evaluator:
     def row_scope(self, table: Table) -> Scope:
         """Where a policy expression of the table is read: the row, as alias 0."""
         columns: dict[str, Alts] = {c.name: (Alt(Col(0, c.name, c.type)),) for c in table.columns}
-        return Scope(sources={table.name.rpartition(".")[2].strip('"'): columns})
+        own = table.name.rpartition(".")[2].strip('"')
+        return Scope(sources={THIS: columns}, aliases={own: THIS})
 
     def values(self, node: Any, scope: Scope) -> Alts:
         return values.values(self, node, scope)

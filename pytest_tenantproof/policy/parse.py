@@ -9,7 +9,6 @@ from typing import Any
 import pglast
 from pglast import ast
 from pglast.stream import RawStream
-from pglast.visitors import Visitor
 
 from pytest_tenantproof.catalog.model import Function
 from pytest_tenantproof.policy.terms import NotUnderstood
@@ -17,7 +16,6 @@ from pytest_tenantproof.policy.terms import NotUnderstood
 __all__ = [
     "Body",
     "calls",
-    "column_names",
     "expression",
     "function_body",
     "names",
@@ -116,29 +114,33 @@ def _plpgsql_body(function: Function) -> Any:
     return parsed[0]["PLpgSQL_function"]
 
 
-class _Walk(Visitor):
+class _Walk:
     def __init__(self) -> None:
-        super().__init__()
         self.calls: list[tuple[tuple[str, ...], int]] = []
         self.relations: list[tuple[str, ...]] = []
-        self.columns: set[str] = set()
 
-    def visit_FuncCall(self, _: Any, node: Any) -> None:
-        name = tuple(part.sval for part in node.funcname)
-        self.calls.append((name, len(node.args or ())))
+    def visit(self, node: Any) -> None:
+        if isinstance(node, tuple):
+            for item in node:
+                self.visit(item)
+        elif isinstance(node, ast.Node):
+            self._note(node)
+            for name in node:
+                value = getattr(node, name)
+                if isinstance(value, tuple | ast.Node):
+                    self.visit(value)
 
-    def visit_RangeVar(self, _: Any, node: Any) -> None:
-        name = (node.schemaname, node.relname) if node.schemaname else (node.relname,)
-        self.relations.append(name)
-
-    def visit_ColumnRef(self, _: Any, node: Any) -> None:
-        last = node.fields[-1]
-        self.columns.add(str(last.sval) if isinstance(last, ast.String) else "*")
+    def _note(self, node: Any) -> None:
+        match node:
+            case ast.FuncCall():
+                self.calls.append((tuple(part.sval for part in node.funcname), len(node.args or ())))
+            case ast.RangeVar():
+                self.relations.append((node.schemaname, node.relname) if node.schemaname else (node.relname,))
 
 
 def _walk(node: Any) -> _Walk:
     walk = _Walk()
-    walk(node)
+    walk.visit(node)
     return walk
 
 
@@ -150,8 +152,3 @@ def calls(node: Any) -> tuple[tuple[tuple[str, ...], int], ...]:
 def relations(node: Any) -> tuple[tuple[str, ...], ...]:
     """Name parts of each relation named in a FROM clause of a tree, CTE names included."""
     return tuple(_walk(node).relations)
-
-
-def column_names(node: Any) -> frozenset[str]:
-    """Every column name mentioned in a tree; "*" for whole rows."""
-    return frozenset(_walk(node).columns)

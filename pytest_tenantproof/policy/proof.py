@@ -29,7 +29,7 @@ from pytest_tenantproof.policy.terms import (
     both,
 )
 from pytest_tenantproof.policy.trust import Trust
-from pytest_tenantproof.policy.world import World
+from pytest_tenantproof.policy.world import THIS, World
 
 __all__ = ["COMMANDS", "Gap", "Prover"]
 
@@ -60,6 +60,7 @@ class Prover:
         self.world = world
         self.trust = Trust(world)
         self._calls: dict[str, tuple[str, ...]] = {}
+        self._reads: dict[frozenset[str], frozenset[str]] = {}
         self._cache: dict[object, _Open] = {}
 
     def evaluator(self, table: Table | None = None, role: str = "") -> Evaluator:
@@ -75,13 +76,19 @@ class Prover:
 
     def _clause_gaps(self, table: Table, role: str, command: str, clause: str) -> tuple[Gap, ...]:
         applied = [p for p in table.policies if self._applies(p, role, command)]
-        restrictive = tuple(t for p in applied if not p.permissive if (t := _text(p, clause)))
-        permissive = [(p, t) for p in applied if p.permissive if (t := _text(p, clause))]
+        restrictive = tuple(t for p in applied if not p.permissive if (t := self._text(table, p, clause)))
+        permissive = [(p, t) for p in applied if p.permissive if (t := self._text(table, p, clause))]
         found: list[Gap] = []
         for policy, text in permissive:
             for reason, blocked in self._open(table, role, command, clause, (text, *restrictive)):
-                found.append(Gap(policy.name, command, clause, reason, blocked))
+                shown = blocked.replace(f"{THIS}.", f"{table.name.rpartition('.')[2]}.")
+                found.append(Gap(policy.name, command, clause, reason, shown))
         return tuple(found)
+
+    def _text(self, table: Table, policy: Policy, clause: str) -> str:
+        """USING, or WITH CHECK, which defaults to USING. A policy without either takes no part."""
+        text = policy.using if clause == "USING" else policy.check or policy.using
+        return self.world.canonical(table, text)
 
     def _applies(self, policy: Policy, role: str, command: str) -> bool:
         named = self.world.graph.acts_as(role) | {PUBLIC}
@@ -112,7 +119,7 @@ class Prover:
 
     def _texts(self, table: Table, role: str) -> set[str]:
         applied = (p for p in table.policies if any(self._applies(p, role, c) for c in COMMANDS))
-        return {text for p in applied for text in (p.using, p.check) if text}
+        return {self.world.canonical(table, text) for p in applied for text in (p.using, p.check) if text}
 
     def _called(self, text: str) -> tuple[str, ...]:
         if text not in self._calls:
@@ -129,11 +136,14 @@ class Prover:
         texts = self._texts(table, role)
         if not any("FROM" in text or self._called(text) for text in texts):
             return frozenset()
-        ev = self.evaluator(table, role)
-        for text in texts:
-            with suppress(NotUnderstood):
-                ev.truth(expression(text), ev.row_scope(table), sign=True)
-        return frozenset(ev.as_invoker)
+        key = frozenset(texts)
+        if key not in self._reads:
+            ev = self.evaluator(table, role)
+            for text in texts:
+                with suppress(NotUnderstood):
+                    ev.truth(expression(text), ev.row_scope(table), sign=True)
+            self._reads[key] = frozenset(ev.as_invoker)
+        return self._reads[key]
 
     def computing(self, text: str) -> tuple[Function, ...]:
         """The functions of this database that an expression of the settings names."""
@@ -232,11 +242,6 @@ class _Proof:
 
 def _clauses(command: str) -> tuple[str, ...]:
     return {"INSERT": ("WITH CHECK",), "UPDATE": ("USING", "WITH CHECK")}.get(command, ("USING",))
-
-
-def _text(policy: Policy, clause: str) -> str:
-    """USING, or WITH CHECK, which defaults to USING. A policy without either takes no part."""
-    return policy.using if clause == "USING" else policy.check or policy.using
 
 
 def _shown(source: object) -> str:

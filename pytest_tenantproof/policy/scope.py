@@ -16,7 +16,8 @@ class Scope:
 
     `invoker`: whether tables are read with the caller's rights. `path`: the schemas that unqualified names
     are looked up in; empty for policy expressions, where Postgres qualified every name. `found`: what holds
-    where PL/pgSQL's FOUND is true. `function`: the function whose body this is, for messages.
+    where PL/pgSQL's FOUND is true. `aliases`: other names of a source. `function`: the function whose
+    body this is, for messages.
     """
 
     sources: dict[str, dict[str, Alts]] = field(default_factory=dict)
@@ -30,10 +31,13 @@ class Scope:
     function: str = ""
     found: Dnf = TRUE
     merged: frozenset[str] = frozenset()
+    aliases: dict[str, str] = field(default_factory=dict)
 
     def inner(self) -> "Scope":
         """A subquery's scope, inside this one."""
-        return replace(self, sources={}, parameters={}, ctes=dict(self.ctes), parent=self, merged=frozenset())
+        return replace(
+            self, sources={}, parameters={}, ctes=dict(self.ctes), parent=self, merged=frozenset(), aliases={}
+        )
 
     def bind(self, name: str, alts: Alts) -> "Scope":
         """The same scope after a variable was set."""
@@ -50,7 +54,7 @@ class Scope:
 
     def _here(self, parts: tuple[str, ...]) -> Alts | None:
         if len(parts) > 1:
-            source = self.sources.get(parts[-2])
+            source = self.sources.get(self.aliases.get(parts[-2], parts[-2]))
             if source is not None:
                 if parts[-1] not in source:
                     raise NotUnderstood(f"{'.'.join(parts)} is not a known column")

@@ -10,8 +10,9 @@ from pytest_tenantproof.catalog.roles import RoleGraph
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.policy.parse import names
 
-__all__ = ["CLAIMS", "USER_EDITABLE", "World"]
+__all__ = ["CLAIMS", "THIS", "USER_EDITABLE", "World"]
 
+THIS = "this_row"
 CLAIMS = "request.jwt.claims"
 USER_EDITABLE = frozenset({"user_metadata", "raw_user_meta_data"})
 _WHOLE = frozenset({CLAIMS, "request.jwt.claim"})
@@ -22,6 +23,11 @@ _ONE_CLAIM = "request.jwt.claim."
 def words(text: str) -> frozenset[str]:
     """Every name that a text may mention."""
     return frozenset(re.findall(r"\w+", text)) | frozenset(re.findall(r'"([^"]+)"', text))
+
+
+@lru_cache(maxsize=20_000)
+def _renamed(name: str, text: str) -> str:
+    return re.sub(rf'(?<![\w."]){re.escape(name)}\.', f"{THIS}.", text)
 
 
 class World:
@@ -40,6 +46,7 @@ class World:
         for function in snapshot.functions:
             self._named[names(function.name)].append(function)
         self._domains = {t.name: t.base for t in snapshot.types if t.kind == "domain"}
+        self._schemas = {s.name for s in snapshot.schemas} | {"pg_catalog"}
         self._enums = {t.name for t in snapshot.types if t.kind == "enum"}
         self.default_path = tuple(dict.fromkeys(("public", *settings.schemas)))
 
@@ -114,6 +121,13 @@ class World:
         used = frozenset().union(*map(words, texts))
         columns = tuple((c.name, c.type, c.not_null and c.not_null_valid) for c in table.columns if c.name in used)
         return (self.tenant_columns(table), columns, self.user_column(table))
+
+    def canonical(self, table: Table, text: str) -> str:
+        """A policy's text with the table's own name as THIS, so that equal policies of many tables are one text."""
+        bare = table.name.rpartition(".")[2]
+        if bare + "." not in text or bare in self._schemas:
+            return text
+        return _renamed(bare, text)
 
     def user_column(self, table: Table) -> str | None:
         """The column of a membership table that holds the user; else its only reference to a user table."""

@@ -59,6 +59,14 @@ app.same(tenant_id, app.tenant())
 tenant_id IN (SELECT app.my_tenants())
 tenant_id = ANY (SELECT app.my_tenants() AS my_tenants)
 tenant_id IN (SELECT x FROM app.my_tenants() x)
+app.has_level(tenant_id)
+app.has_level(tenant_id) = true
+app.has_level(tenant_id, 'owner') = true AND user_id <> (SELECT p.owner_id FROM projects p WHERE p.id = {t}.project_id)
+app.has_level(tenant_id, 'owner'::app.level) IS TRUE
+tenant_id IN (SELECT app.tenants_with())
+tenant_id IN (SELECT app.tenants_with('owner'::app.level) AS x)
+true = app.is_member(tenant_id)
+app.is_member(tenant_id) <> false
 tenant_id = ANY (app.my_tenant_array())
 tenant_id = ANY ((SELECT app.my_tenant_array())::uuid[])
 project_id IN (SELECT p.id FROM projects p WHERE p.tenant_id = app.tenant())
@@ -144,6 +152,10 @@ NOT EXISTS (SELECT 1 FROM members m WHERE m.tenant_id = {t}.tenant_id AND m.user
 tenant_id = (SELECT max(m.tenant_id::text)::uuid FROM members m)
 tenant_id IN (SELECT m.tenant_id FROM members m WHERE m.user_id = auth.uid() UNION SELECT tenants.id FROM tenants)
 app.any_member(tenant_id)
+app.has_level(tenant_id) = false
+app.has_level(shared_tenant) = true
+app.is_member(tenant_id) <> true
+app.is_member(tenant_id) = app.is_admin()
 app.captured(tenant_id)
 app.or_true(tenant_id)
 app.unless_null(tenant_id)

@@ -52,3 +52,9 @@ CREATE FUNCTION app.can_see(p uuid) RETURNS boolean LANGUAGE sql STABLE SECURITY
 $$ SELECT EXISTS (SELECT FROM public.projects x WHERE x.id = p AND x.tenant_id = app.tenant()) $$;
 CREATE FUNCTION app.tenant_of(p uuid) RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS
 $$ SELECT tenant_id FROM public.projects WHERE id = p $$;
+CREATE TYPE app.level AS ENUM ('owner', 'member');
+CREATE FUNCTION app.has_level(tenant_id uuid, level app.level DEFAULT NULL) RETURNS boolean LANGUAGE sql SECURITY DEFINER SET search_path = public AS
+$$ SELECT EXISTS (SELECT 1 FROM public.members wu WHERE wu.user_id = auth.uid() AND wu.tenant_id = has_level.tenant_id
+   AND (wu.role = has_level.level::text OR has_level.level IS NULL)) $$;
+CREATE FUNCTION app.tenants_with(level app.level DEFAULT NULL) RETURNS SETOF uuid LANGUAGE sql SECURITY DEFINER SET search_path = public AS
+$$ SELECT tenant_id FROM public.members wu WHERE wu.user_id = auth.uid() AND (wu.role = level::text OR level IS NULL) $$;

@@ -266,3 +266,53 @@ def test_other_column_names_and_several_of_them(policy_server: str) -> None:
     )
     with changed(policy_server, sql, settings) as proofs:
         assert [gap.split()[0] for gap in proofs.gaps("teams")] == ["DELETE"]
+
+
+PROFILES = """
+CREATE TABLE profiles (id uuid PRIMARY KEY REFERENCES auth.users, tenant_id uuid NOT NULL REFERENCES tenants);
+CREATE POLICY a ON one FOR SELECT TO authenticated
+  USING (tenant_id = (SELECT p.tenant_id FROM profiles p WHERE p.id = auth.uid()));
+CREATE POLICY b ON one FOR DELETE TO authenticated
+  USING (tenant_id = (SELECT p.tenant_id FROM profiles p WHERE p.tenant_id = auth.uid()));
+CREATE POLICY c ON profiles FOR UPDATE TO authenticated USING (id = auth.uid());
+"""
+
+
+def test_profiles_that_name_their_tenant(policy_server: str) -> None:
+    settings = settings_from(CONFIG.replace("public.members", "public.profiles"), source="test", root=HERE)
+    with changed(policy_server, PROFILES, settings) as proofs:
+        assert [gap.split()[0] for gap in proofs.gaps("one")] == ["DELETE"]
+        # A user who may rewrite the tenant of its own profile may move into any tenant.
+        assert [gap.split(" c:")[0] for gap in proofs.gaps("profiles")] == ["UPDATE WITH CHECK"]
+
+
+def test_tenant_from_a_setting_that_only_the_back_end_sets(policy_server: str) -> None:
+    sql = "CREATE POLICY a ON one TO authenticated USING (tenant_id = (SELECT current_setting('app.tenant'))::uuid)"
+    expression = """["current_setting('app.tenant')::uuid"]\ntrusted_settings = ["app.tenant"]"""
+    config = CONFIG.replace('["app.tenant()", "app.require_tenant()"]', expression)
+    with changed(policy_server, sql, settings_from(config, source="test", root=HERE)) as proofs:
+        assert not proofs.gaps("one")
+    untrusted = config.replace('trusted_settings = ["app.tenant"]', "")
+    with changed(policy_server, sql, settings_from(untrusted, source="test", root=HERE)) as proofs:
+        assert proofs.gaps("one")
+        assert proofs.prover.trust.weaknesses
+
+
+@pytest.mark.parametrize(
+    "using",
+    [
+        "auth.jwt() -> 'app_metadata' -> 'tenants' ? tenant_id::text",
+        "tenant_id IN (SELECT jsonb_array_elements_text(auth.jwt() -> 'app_metadata' -> 'tenants')::uuid)",
+        "tenant_id::text IN (SELECT jsonb_array_elements_text(auth.jwt() -> 'app_metadata' -> 'tenants'))",
+        "tenant_id = ANY (ARRAY(SELECT jsonb_array_elements_text(auth.jwt() -> 'app_metadata' -> 'tenants')::uuid))",
+    ],
+)
+def test_a_list_of_tenants_in_the_claims(policy_server: str, using: str) -> None:
+    listed = """["jsonb_array_elements_text(auth.jwt() -> 'app_metadata' -> 'tenants')::uuid"]"""
+    config = CONFIG.replace('["app.tenant()", "app.require_tenant()"]', listed)
+    settings = settings_from(config, source="test", root=HERE)
+    with changed(policy_server, f"CREATE POLICY a ON one TO authenticated USING ({using})", settings) as proofs:
+        assert not proofs.gaps("one")
+    wrong = using.replace("'tenants'", "'groups'")
+    with changed(policy_server, f"CREATE POLICY a ON one TO authenticated USING ({wrong})", settings) as proofs:
+        assert proofs.gaps("one")
