@@ -35,7 +35,7 @@ $$;
 CREATE SCHEMA IF NOT EXISTS tenantproof;
 REVOKE ALL ON SCHEMA tenantproof FROM PUBLIC;
 GRANT USAGE ON SCHEMA public, app, tenantproof TO app_scoped;
-GRANT USAGE, CREATE ON SCHEMA app, tenantproof TO app_owner;
+GRANT USAGE, CREATE ON SCHEMA app, tenantproof TO app_owner; -- on app since 001
 
 -- 2. The sealing key: made here, never shown. Delete the row and run this file again to change it ----------------
 CREATE TABLE IF NOT EXISTS tenantproof.binding_key (
@@ -177,7 +177,7 @@ BEGIN
     END LOOP;
 END
 $$;
-REVOKE CREATE ON SCHEMA app, tenantproof FROM app_owner;
+REVOKE CREATE ON SCHEMA tenantproof FROM app_owner;
 GRANT EXECUTE ON FUNCTION tenantproof.bind_tenant(uuid, text, text), tenantproof.verify_binding(text, text),
     tenantproof.bound_claims(), app.require_tenant_id(), app.current_tenant_id() TO app_scoped;
 GRANT USAGE ON SCHEMA tenantproof TO service_role;

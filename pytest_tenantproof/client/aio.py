@@ -25,6 +25,7 @@ from pytest_tenantproof.client.scope import (
     loud,
     quoting,
     refused,
+    require_no_scope,
 )
 from pytest_tenantproof.client.session import AsyncExtendedCursor, judge_session, read_rules, rows_of, session_query
 
@@ -136,8 +137,9 @@ class AsyncTenantPool:
     async def execute(self, query: Query, parameters: Parameters = None) -> Rows:
         """Runs one statement that touches no tenant table, in a transaction of its own.
 
-        Raises TenantScopeError, before anything is sent, for one that does.
+        Raises TenantScopeError, before anything is sent, for one that does, and inside a scope.
         """
+        require_no_scope()
         async with self._of(self._pool).connection() as connection:
             statement = check_outside(self._rules, query, parameters, connection)
             await _run(connection, self._rules.unbound())

@@ -30,6 +30,7 @@ __all__ = [
     "loud",
     "quoting",
     "refused",
+    "require_no_scope",
 ]
 
 _log = logging.getLogger("tenantproof.client")
@@ -186,6 +187,12 @@ def check(scope: Scope, query: Query, parameters: object, connection: AnyConnect
     if not scope.alive:
         raise refused("the block of this handle has ended", "open a new one.", actor=scope.actor)
     return _checked(scope.actor, query, parameters, connection)
+
+
+def require_no_scope() -> None:
+    """Raises TenantScopeError inside a scope, where the pool itself is not to be used."""
+    if (scope := _scope.get()) is not None and scope.alive:
+        raise refused("the pool was used inside a scope", "use the handle of the block.", actor=scope.actor)
 
 
 def check_outside(rules: Rules, query: Query, parameters: object, connection: AnyConnection) -> Statement:

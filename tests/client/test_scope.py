@@ -119,6 +119,8 @@ def test_scopes_do_not_nest_and_the_handle_dies_with_its_block(pool: TenantPool,
             pool.all_tenants(reason="nightly billing", actor="user:1"),
         ):
             pytest.fail("nested")
+        with pytest.raises(TenantScopeError, match="used inside a scope"):
+            pool.execute("SELECT 1")
         assert db.execute("SELECT DISTINCT tenant_id::text FROM units") == [(product.one,)]
     for use in (
         lambda: db.execute("SELECT 1"),
