@@ -20,10 +20,7 @@ from pytest_tenantproof.migrate import apply, migrations_folder
 from pytest_tenantproof.model import Outcome
 from pytest_tenantproof.target import EmbeddedPostgres, find_bin, start
 
-_CONFIG = """[tenantproof]
-trusted_tenant_expressions = ["app.current_tenant_id()"]
-membership_tables = ["public.tenant_members"]
-migrations = ""
+_TARGET = """
 [tenantproof.targets.bench]
 class = "staging"
 signing = "optional"
@@ -114,7 +111,7 @@ def main() -> None:
     settings = {"max_locks_per_transaction": "512", "shared_buffers": "256MB"}
     with start(find_bin(18), settings=settings) as server, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "tenantproof.toml").write_text(_CONFIG)
+        (folder / "tenantproof.toml").write_text((Path(__file__).parents[1] / "tenantproof.toml").read_text() + _TARGET)
         dsn = build(server, tables)
         dumps, runs, commands = [], [], []
         for _ in range(3):

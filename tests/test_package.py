@@ -14,6 +14,7 @@ import pytest
 import pytest_tenantproof
 from pytest_tenantproof.cli import VERBS, main
 from pytest_tenantproof.config import Settings
+from pytest_tenantproof.control import control_of
 from tests.support import REPOSITORY
 
 PACKAGE = REPOSITORY / "pytest_tenantproof"
@@ -82,7 +83,7 @@ def _read_by_the_code() -> set[str]:
                 found.add(str(node.args[0].value))
             if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("environ"):
                 found |= {node.slice.value} if isinstance(node.slice, ast.Constant) else set()  # type: ignore[arg-type]
-    return found
+    return found - {"TENANTPROOF_PROVEN"}  # a level of verification summaries (SLSA), no variable
 
 
 def test_every_variable_that_the_code_reads_is_documented() -> None:
@@ -140,3 +141,20 @@ def test_documents_name_verbs_and_options_that_exist(capsys: pytest.CaptureFixtu
 
 def test_no_module_is_too_long_to_read() -> None:
     assert [p.name for p in SOURCES if len(p.read_text().splitlines()) > 460] == []
+
+
+def test_the_readme_shows_the_recipe_that_is_tested() -> None:
+    recipes = [
+        re.findall(r"```sh\n(.*?)```", (REPOSITORY / name).read_text(), re.S)[0]
+        for name in ("README.md", "docs/VERIFYING.md")
+    ]
+    assert recipes[0] == recipes[1]
+
+
+def test_the_readmes_own_control_is_one() -> None:
+    code = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.S)[0]
+    names: dict[str, object] = {"__name__": "readme"}
+    exec(compile(code, "README.md", "exec"), names)
+    declared = control_of(names["check_invoices"])
+    assert declared is not None
+    assert declared.faults

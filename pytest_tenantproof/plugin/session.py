@@ -18,7 +18,7 @@ from pytest_tenantproof.config import Settings, find_config, load_settings
 from pytest_tenantproof.control import NotApplicable, NotRun, control_of
 from pytest_tenantproof.errors import EvidenceError, TenantproofError
 from pytest_tenantproof.model import Control, Outcome, Result, Scope
-from pytest_tenantproof.plugin import clocks, collect, finish
+from pytest_tenantproof.plugin import clocks, collect, finish, progress
 from pytest_tenantproof.plugin.fleet import FleetPlugin, split_targets
 from pytest_tenantproof.plugin.proofs import Proofs
 from pytest_tenantproof.plugin.provision import Provisioned, provision
@@ -119,6 +119,7 @@ class EvidencePlugin:
             f"target {self.target} ({class_}): PostgreSQL {self.info.server_version}, "
             f"{len(self.catalog.tenant_tables)} tenant tables"
         )
+        progress.watch(self.config, len(self.scope()[1]))
 
     def _join(self, given: dict[str, Any]) -> None:
         self.dsn = given["dsn"]
