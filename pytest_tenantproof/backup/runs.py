@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -33,6 +33,7 @@ __all__ = [
     "load_manifest",
     "manifest_digest",
     "newest_run",
+    "open_stored",
     "read_plain",
     "remove_run",
     "verify_objects",
@@ -119,16 +120,24 @@ def read_plain(store: Store, manifest: Manifest, archive: Archive, segment: Segm
 
     That it is complete is known at the end only: commit nothing before the iterator is exhausted.
     """
+    version = manifest.packs[segment.object].version
+    stored = store.read(segment.object, offset=segment.offset, length=segment.length, version=version)
+    yield from open_stored(stored, manifest, archive, segment, key)
+
+
+def open_stored(
+    stored: Iterable[bytes], manifest: Manifest, archive: Archive, segment: Segment, key: bytes
+) -> Iterator[bytes]:
+    """`read_plain` of bytes that were read already."""
     sealed, plain = hashlib.sha256(), hashlib.sha256()
     size = 0
 
-    def stored() -> Iterator[bytes]:
-        version = manifest.packs[segment.object].version
-        for piece in store.read(segment.object, offset=segment.offset, length=segment.length, version=version):
+    def seen() -> Iterator[bytes]:
+        for piece in stored:
             sealed.update(piece)
             yield piece
 
-    for piece in open_segment(stored(), key, manifest.context(archive, segment)):
+    for piece in open_segment(seen(), key, manifest.context(archive, segment)):
         plain.update(piece)
         size += len(piece)
         yield piece

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import pytest_tenantproof
-from pytest_tenantproof.cli import backup, database, evidence, gate, guard, keys, runs
+from pytest_tenantproof.cli import backup, database, evidence, gate, guard, keys, restore, runs
 from pytest_tenantproof.cli.base import Verb
 from pytest_tenantproof.errors import TenantproofError, VerificationError
 
@@ -20,6 +20,7 @@ VERBS: dict[str, Verb] = {
     **backup.VERBS,
     **keys.VERBS,
     **guard.VERBS,
+    **restore.VERBS,
 }
 
 

@@ -1,0 +1,219 @@
+"""One restore: verify, rebuild beside, compare, and only then take the place of what was there."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from pytest_tenantproof.backup.crypto import BackupKeypair
+from pytest_tenantproof.backup.erasure import erased_tenants
+from pytest_tenantproof.backup.keyring import KeyRing
+from pytest_tenantproof.backup.manifest import SCHEMA_TABLE, Manifest, RoleNeeded
+from pytest_tenantproof.backup.restore.build import (
+    create_roles,
+    finish_schema,
+    missing_roles,
+    require_validated,
+    start_schema,
+)
+from pytest_tenantproof.backup.restore.compare import compare_rows
+from pytest_tenantproof.backup.restore.dump import SchemaDump, parse_dump
+from pytest_tenantproof.backup.restore.guard import require_restorable
+from pytest_tenantproof.backup.restore.load import Source, in_parallel, load_pack, read_schema, session
+from pytest_tenantproof.backup.restore.place import Place, open_place
+from pytest_tenantproof.backup.runs import load_manifest, verify_objects
+from pytest_tenantproof.backup.source import read_ledger, read_sequences
+from pytest_tenantproof.backup.store import Store
+from pytest_tenantproof.catalog import digest, read_snapshot
+from pytest_tenantproof.config import Settings
+from pytest_tenantproof.errors import RestoreError
+from pytest_tenantproof.target import connect
+
+__all__ = ["Rebuilt", "RestoreRequest", "RestoreResult", "open_source", "rebuild", "run_restore"]
+
+
+def _silent(done: int, total: int) -> None:
+    """No progress is shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreRequest:
+    """`run` is the backup's id; `dsn` the writer's connection string of the target, whose database is replaced;
+    `trusted` whose signatures count (key id -> public key)."""
+
+    run: str
+    target: str
+    dsn: str = field(repr=False)
+    settings: Settings
+    store: Store
+    key_store: Store
+    trusted: Mapping[str, bytes]
+    pair: BackupKeypair
+    dry_run: bool = False
+    progress: Callable[[int, int], None] = _silent
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A database that holds what the manifest says, compared. `catalog_equal`: its whole catalog, with the server's
+    roles and settings, has the digest of the source's. `seconds` by stage."""
+
+    tables: int
+    tenants: int
+    rows: int
+    catalog_equal: bool
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """`skipped` are erased tenants, which are not brought back; `roles` were (would be) created."""
+
+    manifest: Manifest
+    database: str
+    skipped: tuple[str, ...]
+    roles: tuple[str, ...]
+    swept: tuple[str, ...]
+    rebuilt: Rebuilt | None
+
+
+def open_source(store: Store, key_store: Store, run: str, trusted: Mapping[str, bytes], pair: BackupKeypair) -> Source:
+    """The backup, its signature verified, its objects in place, its keys unwrapped, the erasure list honoured.
+
+    Raises BackupError, FormatError or StoreError.
+    """
+    manifest = load_manifest(store, run, trusted)
+    verify_objects(store, manifest)
+    ring = KeyRing(key_store, manifest, pair)
+    erased = frozenset(erased_tenants(store, trusted))
+    gone = {a.tenant for a in manifest.archives if a.tenant is not None and (a.tenant in erased or ring.erased(a))}
+    source = Source(store, ring, frozenset(t for t in gone if t is not None))
+    source.unwrap()
+    return source
+
+
+def run_restore(request: RestoreRequest) -> RestoreResult:
+    """Replaces the target's database by the backup. Whatever fails before the end leaves it as it was.
+
+    Raises RestoreError (refused, or not equal to the manifest), BackupError, TargetUnreachable.
+    """
+    source = open_source(request.store, request.key_store, request.run, request.trusted, request.pair)
+    with open_place(request.dsn) as place:
+        _guard(request, place, source.manifest)
+        roles = missing_roles(place.server, source.manifest)
+        told = (source.manifest, place.database, tuple(sorted(source.skipped)), tuple(r.name for r in roles))
+        if request.dry_run:
+            return RestoreResult(*told, (), None)
+        swept = place.sweep()
+        with reported():
+            return RestoreResult(*told, swept, _replace(request, place, source, roles))
+
+
+def _replace(request: RestoreRequest, place: Place, source: Source, roles: tuple[RoleNeeded, ...]) -> Rebuilt:
+    create_roles(place.server, roles)
+    made = place.create(source.manifest.source.encoding)
+    try:
+        rebuilt = rebuild(place.dsn_of(made), source, request.settings, progress=request.progress)
+        place.swap(made, f"of backup {request.run}, not production")
+    except BaseException:
+        with contextlib.suppress(psycopg.Error):
+            place.drop(made)
+        raise
+    return rebuilt
+
+
+def _guard(request: RestoreRequest, place: Place, manifest: Manifest) -> None:
+    with contextlib.ExitStack() as stack:
+        database = None
+        if place.exists():
+            database = stack.enter_context(connect(request.dsn, read_only=True))
+        require_restorable(request.settings, request.target, request.dsn, manifest, place.server, database)
+    if place.server.info.server_version // 10000 < int(manifest.source.server_version.split(".")[0]):
+        raise RestoreError(
+            f"the server is older than the backup's ({manifest.source.server_version}).",
+            remedy="restore to the same major version or a newer one.",
+        )
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Of a database error only its class is told: its text may hold row content."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise RestoreError(
+            f"nothing was replaced: {type(error).__name__} ({error.sqlstate or 'connection lost'}).",
+            remedy="check the database's log and that it is up; restore again.",
+        ) from None
+
+
+def rebuild(dsn: str, source: Source, settings: Settings, *, progress: Callable[[int, int], None] = _silent) -> Rebuilt:
+    """Fills the empty database of `dsn` and compares it with the manifest.
+
+    Raises RestoreError when anything differs, FormatError for a damaged backup, psycopg.Error.
+    """
+    clock, manifest, workers = _Clock(), source.manifest, settings.backup.workers
+    dump = parse_dump(read_schema(source))
+    start_schema(dsn, dump)
+    clock.stage("schema")
+    _load(dsn, source, workers, progress)
+    clock.stage("rows")
+    finish_schema(dsn, dump, workers)
+    with session(dsn) as connection:
+        for state in manifest.sequences:
+            connection.execute(
+                "SELECT pg_catalog.setval(%s::regclass, %s, %s)", [state.name, state.last_value, state.is_called]
+            )
+    clock.stage("constraints")
+    archives = tuple(source.included())
+    differs = [*_schema_differs(dsn, dump, manifest), *compare_rows(dsn, settings, manifest, archives, workers=workers)]
+    if differs:
+        more = f" and {len(differs) - 5} more" if len(differs) > 5 else ""
+        raise RestoreError(
+            f"what was restored is not what was backed up: {'; '.join(differs[:5])}{more}.",
+            remedy="use another backup, and report this with the run id.",
+        )
+    with connect(dsn, limits={}) as connection:
+        equal = digest(read_snapshot(connection)) == manifest.catalog_sha256
+    clock.stage("comparison")
+    rows = sum(s.rows for archive in archives for s in archive.segments)
+    return Rebuilt(len(manifest.tables), sum(a.tenant is not None for a in archives), rows, equal, clock.seconds)
+
+
+def _load(dsn: str, source: Source, workers: int, progress: Callable[[int, int], None]) -> None:
+    packs = sorted(source.manifest.objects, key=lambda pack: -pack.size)
+    total = sum(s.bytes for a in source.included() for s in a.segments if s.table != SCHEMA_TABLE)
+    done = 0
+
+    def loaded(size: int) -> None:
+        nonlocal done
+        done += size
+        progress(done, total)
+
+    def load(connection: psycopg.Connection[Any], pack: Any) -> None:
+        load_pack(connection, source, pack, loaded)
+
+    in_parallel(dsn, packs, load, workers)
+
+
+def _schema_differs(dsn: str, dump: SchemaDump, manifest: Manifest) -> Iterator[str]:
+    with connect(dsn, limits={}) as connection:
+        require_validated(connection, dump)
+        if read_ledger(connection) != manifest.ledger:
+            yield "the migration ledger differs"
+        if read_sequences(connection) != manifest.sequences:
+            yield "sequences differ"
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def stage(self, name: str) -> None:
+        now = time.monotonic()
+        self.seconds[name] = round(now - self._last, 3)
+        self._last = now

@@ -1,0 +1,116 @@
+"""restore: a backup into a target that is provably not production."""
+
+import argparse
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_tenantproof.cli.base import Answer, Verb, settings_of, target_arguments
+from pytest_tenantproof.errors import BackupError
+
+if TYPE_CHECKING:
+    from pytest_tenantproof.backup import Store
+    from pytest_tenantproof.backup.restore import RestoreRequest, RestoreResult
+
+__all__ = ["VERBS"]
+
+
+def _restore(options: argparse.Namespace) -> Answer:
+    from pytest_tenantproof.backup.restore import run_restore
+
+    with _request(options) as request:
+        result = run_restore(request)
+    return 0, _answer(result), _lines(result)
+
+
+@contextlib.contextmanager
+def _request(options: argparse.Namespace) -> "Iterator[RestoreRequest]":
+    from pytest_tenantproof.backup import key_store_spec, open_store, store_spec
+    from pytest_tenantproof.backup.restore import RestoreRequest
+    from pytest_tenantproof.backup.trust import private_key, trusted_keys
+
+    settings, target = settings_of(options), options.target
+    settings.target(target)
+    dsn, trusted, pair = settings.dsn(target, "WRITER"), trusted_keys(settings), private_key(settings)
+    source = options.source or target
+    with (
+        contextlib.closing(open_store(store_spec(settings.backup, source, settings.root))) as store,
+        contextlib.closing(open_store(key_store_spec(settings.backup, source, settings.root))) as key_store,
+    ):
+        yield RestoreRequest(
+            run=_chosen(store, options, source, trusted),
+            target=target,
+            dsn=dsn,
+            settings=settings,
+            store=store,
+            key_store=key_store,
+            trusted=trusted,
+            pair=pair,
+            dry_run=options.dry_run,
+        )
+
+
+def _chosen(store: "Store", options: argparse.Namespace, source: str, trusted: Mapping[str, bytes]) -> str:
+    """The run that is named, or the newest one: if that is not verified, nobody chooses an older one unasked."""
+    from pytest_tenantproof.backup import newest_run
+    from pytest_tenantproof.backup.examine import examine_all
+
+    if options.backup != "latest":
+        return str(options.backup)
+    newest = newest_run(store)
+    if newest is None:
+        raise BackupError(f"{store.url} holds no backup.", remedy="name the target that it is of with --source.")
+    examined = examine_all(store, trusted, source)
+    if examined.newest is None or examined.newest.run != newest.id:
+        reason = dict(examined.refused).get(newest.id, "it is not the newest that verifies")
+        raise BackupError(
+            f"the newest backup {newest.id} is refused: {reason}", remedy="name an older one that you trust."
+        )
+    return newest.id
+
+
+def _lines(result: "RestoreResult") -> list[str]:
+    manifest, made = result.manifest, result.rebuilt
+    lines = [f"dropped {name}, left by a restore that was ended" for name in result.swept]
+    lines += [f"role {name} {'was' if made else 'would be'} created, without a login" for name in result.roles]
+    lines += [f"tenant {tenant} was erased and is not brought back" for tenant in result.skipped]
+    lines += [f"not included: {entry}" for entry in manifest.not_included]
+    if made is None:
+        return [*lines, f"backup {manifest.run} verifies; it would replace {result.database} (dry run)"]
+    took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in made.seconds.items())
+    what = f"{made.tables} tables, {made.tenants} tenants, {made.rows} rows"
+    return [*lines, f"{result.database} is backup {manifest.run}: {what}, equal to its manifest ({took})"]
+
+
+def _answer(result: "RestoreResult") -> dict[str, Any]:
+    made = result.rebuilt
+    return {
+        "run": result.manifest.run,
+        "database": result.database,
+        "restored": made is not None,
+        "tables": made.tables if made else None,
+        "tenants": made.tenants if made else None,
+        "rows": made.rows if made else None,
+        "catalog_equal": made.catalog_equal if made else None,
+        "seconds": dict(made.seconds) if made else None,
+        "skipped_tenants": result.skipped,
+        "roles": result.roles,
+        "swept": result.swept,
+    }
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    target_arguments(parser)
+    parser.add_argument("--from", dest="backup", required=True, metavar="BACKUP", help="a backup's run id, or `latest`")
+    parser.add_argument("--source", metavar="T", help="the target that the backup is of (default: --target)")
+    parser.add_argument("--dry-run", action="store_true", help="verify the backup and the target; change nothing")
+
+
+VERBS = {
+    "restore": Verb(
+        "bring a backup back into a target that is not production",
+        "tenantproof restore --from latest --source prod --target staging",
+        _restore,
+        _arguments,
+    ),
+}
