@@ -38,6 +38,8 @@ class Run:
     """What people vouch for, and whether that has ended."""
     prove: Sequence[str] | None = None
     """What is to be known of the clone that faults were injected into; None where none were."""
+    drill: Mapping[str, Any] | None = None
+    """The restore drill, as in the schema; None where none was done."""
 
 
 def record(run: Run) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def record(run: Run) -> dict[str, Any]:
         "signing": {"ephemeral": run.ephemeral_key},
         **({} if run.prove is None else {"prove": {"notes": list(run.prove)}}),
         **({"attestations": [dict(a) for a in run.attestations]} if run.attestations else {}),
+        **({} if run.drill is None else {"drill": dict(run.drill)}),
         "controls": [_control(declared, result) for declared, result in run.results],
     }
 

@@ -147,6 +147,8 @@ def _check_report(report: dict[str, Any], path: Path, payload: bytes, files: Map
         raise VerificationError("schema-mismatch", f"report.json is not as its schema says: {problem}.")
     if BUNDLE_NAME.fullmatch(path.resolve().name) and report["run_id"] != path.resolve().name:
         raise VerificationError("report-inconsistent", "the folder's name is not the run id of its report.")
+    if report.get("drill", {}).get("manifest_sha256", "") != report["digests"].get("backup", ""):
+        raise VerificationError("report-inconsistent", "the drill is of another backup than the statement's.")
     rest = {name: data for name, data in files.items() if not name.startswith("statement.")}
     if statement.statement(report, rest) != payload:
         raise VerificationError("report-inconsistent", "the statement does not follow from the report.")

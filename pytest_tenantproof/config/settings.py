@@ -9,6 +9,7 @@ from typing import Literal
 
 from pytest_tenantproof.config.attestation import Attestation
 from pytest_tenantproof.config.backup import BackupSettings
+from pytest_tenantproof.config.drill import DrillSettings
 from pytest_tenantproof.config.guard import GuardSettings
 from pytest_tenantproof.config.notify import NotifySettings
 from pytest_tenantproof.config.timestamp import TimestampSettings
@@ -134,6 +135,7 @@ class Settings:
     waivers: tuple[Waiver, ...] = ()
     attestations: tuple[Attestation, ...] = ()
     backup: BackupSettings = field(default_factory=BackupSettings)
+    drill: DrillSettings = field(default_factory=DrillSettings)
     notify: NotifySettings = field(default_factory=NotifySettings)
     guard: GuardSettings = field(default_factory=GuardSettings)
     timestamp: TimestampSettings = field(default_factory=TimestampSettings)

@@ -20,6 +20,7 @@ from pytest_tenantproof.controls.judge import functions, judge
 from pytest_tenantproof.errors import SigningKeyError
 from pytest_tenantproof.model import Control, Outcome, Result, Scope, Verdict, verdict_of
 from pytest_tenantproof.plugin import clocks
+from pytest_tenantproof.plugin.drill import drill_of
 from pytest_tenantproof.report import RENDERERS, checklist
 from pytest_tenantproof.report.shape import headline
 from pytest_tenantproof.waivers import EndOfRun, apply_waivers
@@ -100,6 +101,7 @@ def _run(
     info, catalog = run.prepared()
     target = {key.rstrip("_"): value for key, value in asdict(info).items() if key != "server_time"}
     controls_digest = controls.catalogue_digest(run.catalogue)
+    drill = drill_of(run.shared()[0])
     return Run(
         run_id=run_id,
         started=clocks.utc(run.started),
@@ -114,11 +116,17 @@ def _run(
         scope=scope,
         results=results,
         previous=previous,
-        digests={"catalog": digest(catalog.snapshot), "controls": controls_digest, "config": run.settings.digest},
+        digests={
+            "catalog": digest(catalog.snapshot),
+            "controls": controls_digest,
+            "config": run.settings.digest,
+            **({"backup": drill.manifest_sha256} if drill else {}),
+        },
         clocks=run.clocks,
         ephemeral_key=run.signing_key.ephemeral,
         prove=sorted(run.proofs.notes) if run.proofs else None,
         attestations=_attestations(run.settings),
+        drill=drill.told() if drill else None,
     )
 
 

@@ -19,6 +19,7 @@ from pytest_tenantproof.declared import Declared, declared_catalog
 from pytest_tenantproof.migrate import Status
 from pytest_tenantproof.migrate import status as migration_status
 from pytest_tenantproof.model import Control
+from pytest_tenantproof.plugin.drill import Drills
 from pytest_tenantproof.plugin.provision import migrations_of
 from pytest_tenantproof.plugin.session import EvidencePlugin
 from pytest_tenantproof.plugin.storage import BackupStorage, open_storage
@@ -35,6 +36,7 @@ __all__ = [
     "code",
     "database",
     "declared",
+    "drills",
     "evidence_run",
     "findings",
     "known",
@@ -119,6 +121,12 @@ def declared(evidence_run: EvidencePlugin, catalog: Catalog) -> Declared:
     """What the catalog should be, from the migrations or the lock."""
     built_in = evidence_run.target in ("embedded", "container")
     return declared_catalog(evidence_run.settings, catalog.snapshot.major, shipped=built_in)
+
+
+@pytest.fixture(scope="session")
+def drills(evidence_run: EvidencePlugin) -> Drills:
+    """The one restore drill of this run, done when a control asks for its record."""
+    return Drills(evidence_run)
 
 
 @pytest.fixture

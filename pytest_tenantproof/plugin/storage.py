@@ -17,12 +17,12 @@ from pytest_tenantproof.backup import BackupKeypair, StoreSpec, key_store_spec, 
 from pytest_tenantproof.backup.crypto import new_keypair
 from pytest_tenantproof.backup.record import record_backup
 from pytest_tenantproof.backup.run import BackupRequest, run_backup
-from pytest_tenantproof.backup.trust import trusted_keys
+from pytest_tenantproof.backup.trust import private_key, trusted_keys
 from pytest_tenantproof.catalog import digest
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.control import NotRun
 from pytest_tenantproof.demo.s3server import BUCKET, KEY_BUCKET, S3Server, start_s3
-from pytest_tenantproof.errors import ConfigError, TenantproofError
+from pytest_tenantproof.errors import TenantproofError
 
 if TYPE_CHECKING:
     from pytest_tenantproof.plugin.session import EvidencePlugin
@@ -48,13 +48,7 @@ class BackupStorage:
         """The private key that restores need. Raises ConfigError when there is none, BackupError for a bad one."""
         if self.reader is not None:
             return self.reader
-        named = self.settings.backup.private_key_file
-        path = self.settings.root / named
-        if not named or not path.is_file():
-            raise ConfigError(
-                "no private backup key is here.", remedy="set private_key_file, on the machine that restores alone."
-            )
-        return parse_private(path.read_text())
+        return private_key(self.settings)
 
 
 @contextlib.contextmanager

@@ -150,24 +150,32 @@ def reported() -> Iterator[None]:
         ) from None
 
 
-def rebuild(dsn: str, source: Source, settings: Settings, *, progress: Callable[[int, int], None] = _silent) -> Rebuilt:
-    """Fills the empty database of `dsn` and compares it with the manifest.
+def rebuild(
+    dsn: str,
+    source: Source,
+    settings: Settings,
+    *,
+    progress: Callable[[int, int], None] = _silent,
+    begins: Callable[[str], None] = lambda _: None,
+) -> Rebuilt:
+    """Fills the empty database of `dsn` and compares it with the manifest; `begins` is told each stage.
 
     Raises RestoreError when anything differs, FormatError for a damaged backup, psycopg.Error.
     """
-    clock, manifest, workers = _Clock(), source.manifest, settings.backup.workers
+    clock, manifest, workers = _Clock(begins), source.manifest, settings.backup.workers
+    clock.stage("schema")
     dump = parse_dump(read_schema(source))
     start_schema(dsn, dump)
-    clock.stage("schema")
-    _load(dsn, source, workers, progress)
     clock.stage("rows")
+    _load(dsn, source, workers, progress)
+    clock.stage("constraints")
     finish_schema(dsn, dump, workers)
     with session(dsn) as connection:
         for state in manifest.sequences:
             connection.execute(
                 "SELECT pg_catalog.setval(%s::regclass, %s, %s)", [state.name, state.last_value, state.is_called]
             )
-    clock.stage("constraints")
+    clock.stage("comparison")
     archives = tuple(source.included())
     differs = [*_schema_differs(dsn, dump, manifest), *compare_rows(dsn, settings, manifest, archives, workers=workers)]
     if differs:
@@ -178,7 +186,7 @@ def rebuild(dsn: str, source: Source, settings: Settings, *, progress: Callable[
         )
     with connect(dsn, limits={}) as connection:
         equal = digest(read_snapshot(connection)) == manifest.catalog_sha256
-    clock.stage("comparison")
+    clock.end()
     rows = sum(s.rows for archive in archives for s in archive.segments)
     return Rebuilt(len(manifest.tables), sum(a.tenant is not None for a in archives), rows, equal, clock.seconds)
 
@@ -209,11 +217,19 @@ def _schema_differs(dsn: str, dump: SchemaDump, manifest: Manifest) -> Iterator[
 
 
 class _Clock:
-    def __init__(self) -> None:
+    """How long each stage took."""
+
+    def __init__(self, begins: Callable[[str], None]) -> None:
         self.seconds: dict[str, float] = {}
-        self._last = time.monotonic()
+        self._begins, self._current, self._since = begins, "", 0.0
 
     def stage(self, name: str) -> None:
+        self.end()
+        self._current = name
+        self._begins(name)
+
+    def end(self) -> None:
         now = time.monotonic()
-        self.seconds[name] = round(now - self._last, 3)
-        self._last = now
+        if self._current:
+            self.seconds[self._current] = round(now - self._since, 3)
+        self._since = now
