@@ -180,6 +180,13 @@ $$;
 REVOKE CREATE ON SCHEMA tenantproof FROM app_owner;
 GRANT EXECUTE ON FUNCTION tenantproof.bind_tenant(uuid, text, text), tenantproof.verify_binding(text, text),
     tenantproof.bound_claims(), app.require_tenant_id(), app.current_tenant_id() TO app_scoped;
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'tenantproof_audit') THEN
+        GRANT EXECUTE ON FUNCTION tenantproof.bound_claims() TO tenantproof_audit;
+    END IF;
+END
+$$;
 GRANT USAGE ON SCHEMA tenantproof TO service_role;
 GRANT EXECUTE ON FUNCTION tenantproof.log_cross_tenant(text, text) TO service_role;
 

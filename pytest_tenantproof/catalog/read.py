@@ -93,8 +93,12 @@ def read_snapshot(connection: psycopg.Connection[Any]) -> Snapshot:
         with connection.transaction(force_rollback=True):
             if own:
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            # Names in expressions are qualified by what the search path hides, so it must be empty.
-            connection.execute("SET LOCAL search_path = ''")
+            # Names in expressions are qualified by what the search path hides, so it must be empty; partition
+            # bounds and constants are written as the session writes times and numbers.
+            connection.execute(
+                "SET LOCAL search_path = ''; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, MDY';"
+                " SET LOCAL IntervalStyle = 'postgres'; SET LOCAL extra_float_digits = 1"
+            )
             return _Reader(connection).read()
     except psycopg.Error as error:
         raise CatalogError(

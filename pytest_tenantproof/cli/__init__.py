@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import pytest_tenantproof
-from pytest_tenantproof.cli import backup, database, evidence, gate, guard, keys, restore, runs
+from pytest_tenantproof.cli import audit, backup, database, evidence, gate, guard, keys, recover, restore, runs
 from pytest_tenantproof.cli.base import Verb
 from pytest_tenantproof.errors import TenantproofError, VerificationError
 
@@ -21,6 +21,8 @@ VERBS: dict[str, Verb] = {
     **keys.VERBS,
     **guard.VERBS,
     **restore.VERBS,
+    **audit.VERBS,
+    **recover.VERBS,
 }
 
 

@@ -70,7 +70,7 @@ def test_tenant_is_immutable(catalog: Catalog, findings: Findings) -> None:
     requirement="D1",
     maps=INTEGRITY,
 )
-@falsified_by("ALTER TABLE {tenant_table} DISABLE TRIGGER USER", also=("TP113", "TP501", "TP502"))
+@falsified_by("ALTER TABLE {tenant_table} DISABLE TRIGGER USER", also=("TP113", "TP501", "TP502", "TP507"))
 def test_triggers_are_enabled(catalog: Catalog, findings: Findings) -> None:
     """A disabled trigger still shows in every listing; one enabled for replicas only never fires for users.
 

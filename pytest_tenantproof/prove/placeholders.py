@@ -7,6 +7,7 @@ from pytest_tenantproof.catalog.model import Column, Table
 from pytest_tenantproof.catalog.names import singular
 from pytest_tenantproof.catalog.plpgsql import freezes
 from pytest_tenantproof.catalog.references import enforcers
+from pytest_tenantproof.prove.audit_placeholders import audit_placeholders
 
 __all__ = ["fill", "placeholders"]
 
@@ -167,6 +168,7 @@ def _statements(catalog: Catalog) -> Iterator[tuple[str, str]]:
             f"COMMENT ON TABLE {table.name} IS '{directive}'; GRANT SELECT ON {table.name} TO {anonymous[0]}",
         )
     yield from _ancestors(catalog)
+    yield from audit_placeholders(catalog, table)
     yield from _accessor(catalog, client)
     yield from _scoped_accessor(catalog)
 

@@ -1,0 +1,34 @@
+"""Which triggers write the audit log, and which keep it as it is."""
+
+import re
+
+from pytest_tenantproof.catalog import Catalog
+from pytest_tenantproof.catalog.model import Function, Table, Trigger
+from pytest_tenantproof.catalog.plpgsql import raises_always, without_comments
+
+__all__ = ["fires", "records", "refuses"]
+
+
+def records(catalog: Catalog, trigger: Trigger) -> bool:
+    """Whether the trigger's function inserts into an audit table and sees every row (no WHEN, no column list)."""
+    function = catalog.functions.get(trigger.function)
+    if function is None or trigger.when or trigger.columns:
+        return False
+    sees = trigger.level == "ROW" or bool(trigger.old_table or trigger.new_table) or trigger.events == ("TRUNCATE",)
+    return sees and any(_inserts(function, table) for table in catalog.audit_tables)
+
+
+def _inserts(function: Function, table: Table) -> bool:
+    return re.search(rf"\binsert into {re.escape(table.name)}\b", without_comments(function.body), re.I) is not None
+
+
+def refuses(catalog: Catalog, trigger: Trigger) -> bool:
+    """Whether the trigger does nothing but raise, before anything is changed."""
+    function = catalog.functions.get(trigger.function)
+    unconditional = trigger.timing == "BEFORE" and not trigger.when and not trigger.columns
+    return unconditional and function is not None and raises_always(function)
+
+
+def fires(trigger: Trigger) -> bool:
+    """Whether it fires in ordinary sessions and under session_replication_role = replica alike."""
+    return trigger.enabled == "always"
