@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_tenantproof.cli.base import Answer, Verb, settings_of, target_arguments
@@ -19,8 +21,30 @@ def _restore(options: argparse.Namespace) -> Answer:
     from pytest_tenantproof.backup.restore import run_restore
 
     with _request(options) as request:
+        if options.tenant:
+            return _tenant(request, options)
         result = run_restore(request)
     return 0, _answer(result), _lines(result)
+
+
+def _tenant(request: "RestoreRequest", options: argparse.Namespace) -> Answer:
+    from pytest_tenantproof.backup.restore import open_source
+    from pytest_tenantproof.backup.restore.run import run_tenant_restore
+    from pytest_tenantproof.backup.restore.tenant import export_tenant
+
+    if options.out:
+        source = open_source(request.store, request.key_store, request.run, request.trusted, request.pair)
+        rows = export_tenant(source, options.tenant, Path(options.out))
+        return 0, {"out": options.out, "rows": rows}, [f"wrote {options.out}: {rows} rows, to be reviewed"]
+    diffs = run_tenant_restore(request, options.tenant)
+    word = "missing" if request.dry_run else "brought back"
+    lines = [f"{d.table}: {d.missing} {word}, {d.differing} differ, {d.extra} not in the backup" for d in diffs]
+    answer = {"run": request.run, "tenant": options.tenant, "dry_run": request.dry_run}
+    return (
+        0,
+        answer | {"tables": [asdict(d) for d in diffs]},
+        lines or ["all of the tenant's rows are as in the backup"],
+    )
 
 
 @contextlib.contextmanager
@@ -103,6 +127,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     target_arguments(parser)
     parser.add_argument("--from", dest="backup", required=True, metavar="BACKUP", help="a backup's run id, or `latest`")
     parser.add_argument("--source", metavar="T", help="the target that the backup is of (default: --target)")
+    parser.add_argument("--tenant", metavar="ID", help="bring back this tenant's missing rows, beside the others")
+    parser.add_argument("--out", metavar="FILE", help="with --tenant: write its rows as a script for psql instead")
     parser.add_argument("--dry-run", action="store_true", help="verify the backup and the target; change nothing")
 
 

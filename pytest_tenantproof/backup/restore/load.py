@@ -12,12 +12,12 @@ from psycopg import sql
 
 from pytest_tenantproof.backup.keyring import KeyRing
 from pytest_tenantproof.backup.manifest import SCHEMA_TABLE, Archive, Manifest, PackObject, Segment
-from pytest_tenantproof.backup.runs import open_stored
+from pytest_tenantproof.backup.runs import open_stored, read_plain
 from pytest_tenantproof.backup.store import Store
 from pytest_tenantproof.errors import FormatError, RestoreError
 from pytest_tenantproof.target import connect
 
-__all__ = ["SESSION", "Source", "in_parallel", "load_pack", "read_pack", "read_schema", "session"]
+__all__ = ["SESSION", "Source", "in_parallel", "load_pack", "read_pack", "read_schema", "read_segment", "session"]
 
 SESSION = {
     "synchronous_commit": "off",
@@ -107,10 +107,12 @@ def read_schema(source: Source) -> str:
             "the backup holds no schema: no pg_dump of the server's version was found when it was made.",
             remedy="install the matching pg_dump where backups are made.",
         )
-    version = source.manifest.packs[segment.object].version
-    stored = source.store.read(segment.object, offset=segment.offset, length=segment.length, version=version)
-    shared = source.manifest.shared
-    return b"".join(open_stored(stored, source.manifest, shared, segment, source.key(shared))).decode("utf-8")
+    return b"".join(read_segment(source, source.manifest.shared, segment)).decode("utf-8")
+
+
+def read_segment(source: Source, archive: Archive, segment: Segment) -> Iterator[bytes]:
+    """One segment by itself. Raises FormatError for anything that is not what was backed up."""
+    return read_plain(source.store, source.manifest, archive, segment, source.key(archive))
 
 
 def session(dsn: str) -> psycopg.Connection[Any]:

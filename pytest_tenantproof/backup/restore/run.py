@@ -24,6 +24,7 @@ from pytest_tenantproof.backup.restore.dump import SchemaDump, parse_dump
 from pytest_tenantproof.backup.restore.guard import require_restorable
 from pytest_tenantproof.backup.restore.load import Source, in_parallel, load_pack, read_schema, session
 from pytest_tenantproof.backup.restore.place import Place, open_place
+from pytest_tenantproof.backup.restore.tenant import TableDiff, restore_tenant
 from pytest_tenantproof.backup.runs import load_manifest, verify_objects
 from pytest_tenantproof.backup.source import read_ledger, read_sequences
 from pytest_tenantproof.backup.store import Store
@@ -32,7 +33,7 @@ from pytest_tenantproof.config import Settings
 from pytest_tenantproof.errors import RestoreError
 from pytest_tenantproof.target import connect
 
-__all__ = ["Rebuilt", "RestoreRequest", "RestoreResult", "open_source", "rebuild", "run_restore"]
+__all__ = ["Rebuilt", "RestoreRequest", "RestoreResult", "open_source", "rebuild", "run_restore", "run_tenant_restore"]
 
 
 def _silent(done: int, total: int) -> None:
@@ -110,6 +111,15 @@ def run_restore(request: RestoreRequest) -> RestoreResult:
         swept = place.sweep()
         with reported():
             return RestoreResult(*told, swept, _replace(request, place, source, roles))
+
+
+def run_tenant_restore(request: RestoreRequest, tenant: str) -> tuple[TableDiff, ...]:
+    """Brings back one tenant's missing rows beside the others. Raises as `run_restore` does."""
+    source = open_source(request.store, request.key_store, request.run, request.trusted, request.pair)
+    with open_place(request.dsn) as place:
+        _guard(request, place, source.manifest)
+        with reported():
+            return restore_tenant(request.dsn, source, request.settings, tenant, dry_run=request.dry_run)
 
 
 def _replace(request: RestoreRequest, place: Place, source: Source, roles: tuple[RoleNeeded, ...]) -> Rebuilt:
