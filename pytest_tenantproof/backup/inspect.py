@@ -60,6 +60,10 @@ class Backups:
         dated = ((v.run, v.time) for v in self.examined.verified)
         return tuple(run for run in plan_retention(dated, policy, datetime.now(UTC)).remove if not self._locked(run))
 
+    def private_keys(self) -> tuple[str, ...]:
+        """Where a private backup key is on this machine."""
+        return private_keys_here(self.settings)
+
     def on_same_host(self) -> bool:
         """Whether the store is a folder, on this machine's loopback, or at an address of the database's host.
 

@@ -2,10 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
-from pytest_tenantproof.backup.inspect import Backups, private_keys_here
+from pytest_tenantproof.backup.examine import Examined
+from pytest_tenantproof.backup.inspect import Backups
 from pytest_tenantproof.backup.recipients import all_recipients
 from pytest_tenantproof.catalog import Catalog
+from pytest_tenantproof.config import Settings
+from pytest_tenantproof.config.backup import BackupSettings
 from pytest_tenantproof.control import Findings, control, falsified_by
+from pytest_tenantproof.controls._faulty import OLD, ONE, UNSAFE, faulty
 from pytest_tenantproof.controls._maps import BACKUP
 from pytest_tenantproof.model import Severity
 from pytest_tenantproof.target import TargetInfo
@@ -25,6 +29,7 @@ def _need_backup(backups: Backups, findings: Findings) -> None:
     requirement="B1",
     maps=BACKUP,
 )
+@falsified_by(given=faulty())
 def test_newest_backup_is_recent(backups: Backups, findings: Findings) -> None:
     """A backup that silently stopped is found out on the day it is needed.
 
@@ -49,12 +54,14 @@ def test_newest_backup_is_recent(backups: Backups, findings: Findings) -> None:
     requirement="B1",
     maps=BACKUP,
 )
+@falsified_by(given=faulty(examined=Examined((OLD,), ((OLD.run, "the manifest is refused"),))))
 def test_backups_verify(backups: Backups, findings: Findings) -> None:
     """A manifest that no trusted key signed is a forgery, or nobody can tell it from one; a missing object is a
     backup that cannot be restored. Both are kept by retention for inquiry, and count as no backup."""
     for run, reason in backups.examined.refused:
         findings.add(run, reason)
-    _need_backup(backups, findings)
+    if not len(findings):
+        _need_backup(backups, findings)
 
 
 @control(
@@ -64,6 +71,7 @@ def test_backups_verify(backups: Backups, findings: Findings) -> None:
     requirement="B1",
     maps=BACKUP,
 )
+@falsified_by(given=faulty(private_keys=lambda: ("restore.backup.key",)))
 def test_private_key_is_elsewhere(backups: Backups, findings: Findings) -> None:
     """Whoever takes the machine that backs up must not be able to read all backups: it needs public keys alone.
 
@@ -72,7 +80,7 @@ def test_private_key_is_elsewhere(backups: Backups, findings: Findings) -> None:
     """
     if backups.settings.target(backups.target).restorable:
         findings.not_applicable("restores are made here, and need the private key")
-    for where in private_keys_here(backups.settings):
+    for where in backups.private_keys():
         findings.add(where, "holds a private backup key", fix="move it to the machine that restores, and shred it here")
 
 
@@ -83,6 +91,7 @@ def test_private_key_is_elsewhere(backups: Backups, findings: Findings) -> None:
     requirement="B1",
     maps=BACKUP,
 )
+@falsified_by(given=faulty(capabilities=UNSAFE))
 def test_store_is_write_once(backups: Backups, findings: Findings) -> None:
     """Ransomware deletes backups first. Found out by trying: a probe that is written as a backup would be must
     withstand deletion, bypassing what may be bypassed.
@@ -103,6 +112,7 @@ def test_store_is_write_once(backups: Backups, findings: Findings) -> None:
     requirement="B1",
     maps=BACKUP,
 )
+@falsified_by(given=faulty(key_capabilities=UNSAFE))
 def test_identity_cannot_delete(backups: Backups, findings: Findings) -> None:
     """Keys cannot be under Object Lock, or nobody could be erased: so whoever can delete them can destroy every
     backup. Give the job that backs up no right to delete, and run `tenantproof retention` and `erase` elsewhere.
@@ -123,6 +133,7 @@ def test_identity_cannot_delete(backups: Backups, findings: Findings) -> None:
     requirement="B1",
     maps=BACKUP,
 )
+@falsified_by(given=faulty(on_same_host=lambda: True))
 def test_backups_are_elsewhere(backups: Backups, target: TargetInfo, findings: Findings) -> None:
     """The day the database's host is lost, a backup beside it is lost too. A folder counts as beside it."""
     if target.class_ != "live":
@@ -141,6 +152,7 @@ def test_backups_are_elsewhere(backups: Backups, target: TargetInfo, findings: F
     requirement="B1",
     maps=BACKUP,
 )
+@falsified_by(given=faulty(settings=Settings(backup=BackupSettings(recipients=(ONE,)))))
 def test_recipients(backups: Backups, findings: Findings) -> None:
     """With one private key, its loss is the loss of all backups. The one in escrow is in other hands, offline."""
     backup = backups.settings.backup
@@ -166,6 +178,7 @@ def test_recipients(backups: Backups, findings: Findings) -> None:
     requirement="B1",
     maps=BACKUP,
 )
+@falsified_by(given=faulty(overdue=lambda: (OLD.run,)))
 def test_retention_is_applied(backups: Backups, findings: Findings) -> None:
     """Backups that nobody removes are customers' data kept longer than was promised, and a growing bill."""
     for run in backups.overdue():
@@ -179,7 +192,7 @@ def test_retention_is_applied(backups: Backups, findings: Findings) -> None:
     requirement="B1",
     maps=BACKUP,
 )
-@falsified_by("CREATE TABLE {schema}.not_backed_up (id int PRIMARY KEY, note text)")
+@falsified_by(given=faulty())
 def test_every_table_is_backed_up(backups: Backups, catalog: Catalog, findings: Findings) -> None:
     """A table that was left out is missed on the day of the restore. What exclude_tables names is a finding too
     where it holds tenants' rows: waive it, with a reason and an end.
