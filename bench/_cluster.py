@@ -2,12 +2,14 @@
 
 import atexit
 import contextlib
+import inspect
 import itertools
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
+from functools import cache
 from typing import Any
 
 import psycopg
@@ -17,9 +19,10 @@ from bench._peers import Peer
 from pytest_tenantproof.catalog import Catalog, read_snapshot
 from pytest_tenantproof.catalog.model import Snapshot
 from pytest_tenantproof.config import Settings
-from pytest_tenantproof.controls.judge import judge, static_ids
+from pytest_tenantproof.controls.judge import functions, judge, static_ids
 from pytest_tenantproof.errors import TenantproofError
 from pytest_tenantproof.model import Finding, Outcome
+from pytest_tenantproof.probes import probe
 from pytest_tenantproof.target import EmbeddedPostgres, find_bin, start
 from tests.support import faults_settings, load_faults_base
 
@@ -86,7 +89,7 @@ class Cluster:
         """What a peer says of the untouched base."""
         if peer.name not in self._baselines:
             with self.copy("select 1", "") as untouched:
-                self._baselines[peer.name] = peer.report(untouched.dsn)
+                self._baselines[peer.name] = peer.report(untouched.dsn, "select 1")
         return self._baselines[peer.name]
 
 
@@ -94,6 +97,14 @@ def open_cluster() -> Cluster:
     stack = contextlib.ExitStack()
     atexit.register(stack.close)
     return Cluster(stack.enter_context(start(find_bin(18))))
+
+
+@cache
+def live_ids() -> tuple[str, ...]:
+    """Controls that need no more than a database that may be attacked."""
+    given = {"catalog", "findings", "probes", "database"}
+    wanted = {i: set(inspect.signature(f).parameters) for i, f in functions().items()}
+    return tuple(i for i, names in wanted.items() if i.startswith("TP3") and names <= given)
 
 
 def _execute(dsn: str, statement: str) -> str:
@@ -113,7 +124,11 @@ def judge_case(cluster: Cluster, copy: Copy) -> Verdict:
     try:
         with psycopg.connect(copy.dsn, autocommit=True) as connection:
             snapshot = read_snapshot(connection)
-        results = [judge(i, Catalog(snapshot, cluster.settings)) for i in static_ids() if not i.startswith("TP9")]
+            catalog = Catalog(snapshot, cluster.settings)
+            results = [judge(i, catalog) for i in static_ids() if not i.startswith("TP9")]
+            if live_ids():
+                found = probe(connection, catalog)
+                results += [judge(i, catalog, probes=found, database=connection) for i in live_ids()]
     except TenantproofError as error:
         return Verdict(error=str(error).splitlines()[0])
     bad = [r for r in results if r.outcome not in (Outcome.PASSED, Outcome.NOT_APPLICABLE)]

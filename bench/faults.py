@@ -73,7 +73,7 @@ def _run(row: Row) -> Case:
     started = time.monotonic()
     with _cluster.copy(row.sql, row.undo) as copy:
         verdict = judge_case(_cluster, copy)
-        seen = {peer.name: peer.detects(copy.dsn, _cluster.peer_baseline(peer)) for peer in _peers}
+        seen = {peer.name: peer.detects(copy.dsn, row.sql, _cluster.peer_baseline(peer)) for peer in _peers}
     return Case(row, verdict, time.monotonic() - started, seen)
 
 
@@ -87,13 +87,13 @@ def run(rows: list[Row], workers: int, peers: tuple[str, ...] = ()) -> Iterator[
 
 
 def table(cases: list[Case], peers: tuple[str, ...]) -> str:
-    lines = []
+    lines = [f"{'':95}{' '.join(peers)}"] if peers else []
     for case in cases:
         v = case.verdict
         by = ", ".join(sorted(v.red if case.row.harmless else v.explained))
         what = v.error or next(iter(v.named), "") if not case.row.harmless else v.error or "; ".join(v.details[:1])
         mark = "ok  " if case.ok else "RED " if case.row.harmless else "MISS"
-        seen = "".join("  x" if case.peers.get(name) else "  ." for name in peers)
+        seen = "".join(f" {'x' if case.peers.get(name) else '.':^{len(name)}}" for name in peers)
         lines.append(
             f"{mark} {case.row.id:<5} {case.row.group:<20} {by:<34.34} {what:<44.44}{seen}  {case.row.description}"
         )
