@@ -97,7 +97,9 @@ def _rlsgrid(dsn: str, _: str) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         env = {"DATABASE_URL": _url(dsn)}
         _run("rlsgrid", "init", "--from-db", folder=folder, env=env)
-        return _run("rlsgrid", "check", "--json", folder=folder, env=env).splitlines()
+        text = _run("rlsgrid", "check", "--json", folder=folder, env=env)
+        # It draws its probes at random: what was skipped differs from run to run, breaches are what counts.
+        return [] if '"ok": true' in text else text.splitlines()
 
 
 def _policy_tester(dsn: str, _: str) -> list[str]:
@@ -130,7 +132,8 @@ def _policy_tester(dsn: str, _: str) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "base.json"
         file.write_text(json.dumps(definition))
-        return _run("rls-policy-tester", "--dsn", dsn, "--file", str(file), "--no-setup").splitlines()
+        text = _run("rls-policy-tester", "--dsn", dsn, "--file", str(file), "--no-setup")
+        return [line for line in text.splitlines() if folder not in line]
 
 
 PEERS = {
