@@ -46,6 +46,7 @@ class Guess:
     audit_tables: tuple[str, ...]
     client_roles: tuple[str, ...]
     service_roles: tuple[str, ...]
+    scoped_roles: tuple[str, ...]
 
 
 def guess(snapshot: Snapshot) -> Guess:
@@ -72,6 +73,7 @@ def guess(snapshot: Snapshot) -> Guess:
         audit_tables=audit,
         client_roles=tuple(r for r in ("anon", "authenticated") if r in roles),
         service_roles=tuple(r for r in ("service_role",) if r in roles),
+        scoped_roles=tuple(r for r in ("app_scoped",) if r in roles),
     )
 
 
@@ -123,6 +125,8 @@ trusted_tenant_expressions = {_listed(found.accessors or ("(auth.jwt() -> 'app_m
 audit_tables = {_listed(found.audit_tables)}
 client_roles = {_listed(found.client_roles)}
 service_roles = {_listed(found.service_roles)}
+# What server code acts as through the tenant-scoped client (docs/CLIENT.md).
+scoped_roles = {_listed(found.scoped_roles)}
 # Folder of the SQL migrations; "" if there are none (then record the catalog with `tenantproof init --lock`).
 migrations = {_quoted(migrations)}
 
@@ -139,6 +143,14 @@ restorable = true
 [tenantproof.backup]
 store = ""
 recipients = []
+
+# Guards: code that must use the tenant-scoped client, scripts that must ask the gate, built front-end files. Unset,
+# their controls are not run; [] says that there is nothing of the kind.
+[tenantproof.guard]
+# code_paths = ["server"]
+# client_modules = ["server/database.py"]
+# script_paths = ["scripts"]
+# client_bundles = ["dist"]
 
 # Alerts: Slack's webhook and the mail server are secrets and come from the environment.
 [tenantproof.notify]
@@ -165,6 +177,7 @@ _INPUTS = (
     ),
     ("alert channel", "TENANTPROOF_SLACK_WEBHOOK", "none: failures show in exit statuses and bundles only", ".env"),
     ("storage", "", "none: `backup` refuses, and the 6xx controls are not run", "store in [tenantproof.backup]"),
+    ("code and front end", "", "none: TP411 to TP414 are not run", "paths in [tenantproof.guard]"),
     ("backup readers", "", "none: `backup` refuses", "recipients in [tenantproof.backup]"),
 )
 
