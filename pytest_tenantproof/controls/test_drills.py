@@ -108,7 +108,7 @@ def test_restored_content_is_equal(drills: DrillSource, findings: Findings) -> N
 
 @control(
     "TP705",
-    title="The restored copy passes the invariant and row-security controls",
+    title="The restored copy passes the invariant and row-security controls, and withstands the probes",
     severity=Severity.CRITICAL,
     requirement="B2",
     maps=RESTORE,

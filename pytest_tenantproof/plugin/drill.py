@@ -18,10 +18,11 @@ from pytest_tenantproof.backup.trust import trusted_keys
 from pytest_tenantproof.catalog import Catalog, read_snapshot
 from pytest_tenantproof.config import Settings, TargetSettings, environment_name
 from pytest_tenantproof.control import NotRun
-from pytest_tenantproof.controls.judge import judge, static_ids
+from pytest_tenantproof.controls.judge import functions, judge, static_ids
 from pytest_tenantproof.errors import RestoreError, TenantproofError
 from pytest_tenantproof.model import Outcome
 from pytest_tenantproof.plugin.storage import BUILT_IN, BackupStorage, open_storage
+from pytest_tenantproof.probes import probe
 from pytest_tenantproof.target import connect
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Drills", "drill_of"]
 
 _FILE = "drill.json"
-_FAMILIES = "12"
+_STATIC, _PROBES = ("TP1", "TP2"), "TP3"
 
 
 class Drills:
@@ -113,17 +114,18 @@ def _storage(run: "EvidencePlugin") -> Iterator[BackupStorage]:
 
 
 def _judged(rehearsed: Rehearsed, settings: Settings) -> Drill:
-    """What the invariant and row-security controls say of the copy."""
+    """What the invariant and row-security controls say of the copy, and what attacks on it show."""
     if not rehearsed.dsn:
         return rehearsed.drill
-    with connect(rehearsed.dsn, read_only=True) as connection:
+    with connect(rehearsed.dsn) as connection:
         catalog = Catalog(read_snapshot(connection), settings)
-    ids = [i for i in static_ids() if i.startswith("TP") and i[2] in _FAMILIES]
-    results = [judge(i, catalog) for i in ids]
+        probes = probe(connection, catalog)
+    results = [judge(i, catalog) for i in static_ids() if i.startswith(_STATIC)]
+    results += [judge(i, catalog, probes=probes) for i in functions() if i.startswith(_PROBES)]
     bad = [r for r in results if r.outcome not in (Outcome.PASSED, Outcome.NOT_APPLICABLE)]
     found = [(r.control, f.object, f.detail) for r in bad for f in r.findings]
     found += [(r.control, "", r.reason) for r in bad if not r.findings]
-    drill = replace(rehearsed.drill, judged=len(ids), controls=tuple(found))
+    drill = replace(rehearsed.drill, judged=len(results), controls=tuple(found))
     return replace(drill, stage="controls", error=f"{len(bad)} controls are not green") if bad else drill
 
 
