@@ -1,5 +1,7 @@
 """A backup holds exactly what the database held, and no more than its target asks for."""
 
+import os
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -138,3 +140,25 @@ def test_rows_written_meanwhile_are_not_in_the_backup(scene: Scene, new_database
     manifest = scene.run(progress=write).manifest
     assert manifest.table("public.tenants").rows == 2
     assert manifest.table("public.scans").rows > 1
+
+
+@pytest.mark.long
+def test_memory_stays_bounded_whatever_a_tenants_size(scene: Scene, new_database: Callable[[], str]) -> None:
+    """400 MB of one tenant, rows of 32 MB among them; the workers are measured."""
+    scene.dsn = new_database()
+    with psycopg.connect(scene.dsn, autocommit=True) as connection:
+        connection.execute("CREATE TABLE tenants(id int PRIMARY KEY)")
+        connection.execute("INSERT INTO tenants VALUES (1)")
+        connection.execute("CREATE TABLE big(id int, tenant_id int, body text)")
+        connection.execute("INSERT INTO big SELECT i, 1, repeat(md5(i::text), 30) FROM generate_series(1, 350000) i")
+        connection.execute("INSERT INTO big SELECT i, 1, repeat(md5(i::text), 1000000) FROM generate_series(1, 2) i")
+    scene.backup = replace(scene.backup, workers=2)
+    told, say = os.pipe()
+    child = os.fork()
+    if child == 0:
+        scene.run()
+        os.write(say, str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(say)
+    assert 0 < int(os.read(told, 100)) < 250 * 1024
