@@ -11,4 +11,5 @@ LEFT JOIN (
     SELECT tgconstraint, bool_and(tgenabled IN ('O', 'A')) AS fires
     FROM pg_trigger WHERE tgconstraint <> 0 AND tgisinternal GROUP BY 1) t ON t.tgconstraint = k.oid
 WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp_|toast_temp_)'
-  AND k.contype IN ('p', 'u', 'f', 'c', 'x', 'n')
+  -- of PG 18's not-null constraints only those matter that were never validated
+  AND (k.contype IN ('p', 'u', 'f', 'c', 'x') OR (k.contype = 'n' AND NOT k.convalidated))
