@@ -132,7 +132,7 @@ def judge_case(cluster: Cluster, copy: Copy) -> Verdict:
     except TenantproofError as error:
         return Verdict(error=str(error).splitlines()[0])
     bad = [r for r in results if r.outcome not in (Outcome.PASSED, Outcome.NOT_APPLICABLE)]
-    if crashed := [f"{r.control} {r.outcome}: {r.reason}" for r in bad if r.outcome is not Outcome.FAILED]:
+    if crashed := [f"{r.control} {r.outcome}: {r.reason}" for r in bad if r.outcome is Outcome.ERROR]:
         return Verdict(red=tuple(r.control for r in bad), error="; ".join(crashed))
     names = changed(cluster.base, snapshot) or _mentioned(cluster.base, copy.statement)
     hits = [(r.control, f) for r in bad for f in r.findings if _names(f, names)]

@@ -99,6 +99,32 @@ def test_partitions_do_not_name_tenants(catalog: Catalog, findings: Findings) ->
 
 
 @control(
+    "TP131",
+    title="Audit events keep their order, their moment and their rows",
+    severity=Severity.HIGH,
+    requirement="D1",
+    maps=INTEGRITY,
+)
+@falsified_by("ALTER TABLE {audit_table} ADD COLUMN tp_local timestamp", also=("TP501", "TP502", "TP503", "TP505"))
+def test_audit_columns_tell_the_truth(catalog: Catalog, findings: Findings) -> None:
+    """A time without its zone means another moment in each session, and a sequence that hands out numbers in
+    batches lets a later event come before an earlier one. A cascading key takes the evidence away with the row.
+    """
+    audited = {table.name: table for table in catalog.audit_tables}
+    for table in audited.values():
+        for column in table.columns:
+            if column.type.startswith("timestamp") and "without time zone" in column.type:
+                findings.add(table, f"{column.name} is a time without its zone")
+        for key in table.constraints:
+            if key.kind == "foreign" and key.on_delete not in ("NO ACTION", "RESTRICT"):
+                findings.add(table, f"{key.name}: ON DELETE {key.on_delete} takes events away with their tenant")
+    for sequence in catalog.snapshot.tables:
+        owner = next((name for name in audited if sequence.owned_by.startswith(f"{name}.")), "")
+        if sequence.kind == "sequence" and owner and (sequence.cache > 1 or sequence.cycles):
+            findings.add(sequence, f"numbers the events of {owner} in batches or in a cycle: later ones may come first")
+
+
+@control(
     "TP124",
     title="Tenant tables survive a crash",
     severity=Severity.HIGH,
