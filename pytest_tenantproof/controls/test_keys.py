@@ -119,7 +119,7 @@ def test_audit_columns_tell_the_truth(catalog: Catalog, findings: Findings) -> N
             if key.kind == "foreign" and key.on_delete not in ("NO ACTION", "RESTRICT"):
                 findings.add(table, f"{key.name}: ON DELETE {key.on_delete} takes events away with their tenant")
     for sequence in catalog.snapshot.tables:
-        owner = next((name for name in audited if sequence.owned_by.startswith(f"{name}.")), "")
+        owner = next((n for n in audited if sequence.owned_by == n or sequence.owned_by.startswith(f"{n}.")), "")
         if sequence.kind == "sequence" and owner and (sequence.cache > 1 or sequence.cycles):
             findings.add(sequence, f"numbers the events of {owner} in batches or in a cycle: later ones may come first")
 
