@@ -93,7 +93,6 @@ def measure(rounds: int = 3) -> dict[str, dict[str, float]]:
         for _ in range(rounds):
             for name in VARIANTS:
                 with psycopg.connect(server.dsn(f"bench_{name}"), autocommit=True) as connection:
-                    connection.execute("SET synchronous_commit = off")
                     connection.execute("CHECKPOINT")
                     unit = connection.execute("SELECT tenant_id, development_id, id FROM public.units").fetchone()
                     for what, seconds in _round(connection, unit or ()).items():

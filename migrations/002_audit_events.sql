@@ -50,11 +50,10 @@ CREATE TABLE IF NOT EXISTS public.audit_events (
     changed text[],
     application_name text NOT NULL DEFAULT current_setting('application_name'),
     request_id text,
-    PRIMARY KEY (id, at)
+    PRIMARY KEY (xid, id, at)
 ) PARTITION BY RANGE (at);
 COMMENT ON TABLE public.audit_events IS 'Append-only. A tenant_id of zeros: TRUNCATE, which loses the rows of every tenant.';
 CREATE INDEX IF NOT EXISTS audit_events_tenant_id_id_idx ON public.audit_events (tenant_id, id);
-CREATE INDEX IF NOT EXISTS audit_events_xid_id_idx ON public.audit_events USING btree (xid, id);
 
 CREATE OR REPLACE FUNCTION tenantproof.refuse_audit_change() RETURNS trigger
 LANGUAGE plpgsql SET search_path = '' AS
@@ -162,14 +161,14 @@ DECLARE
     tenant text := tg_argv[0];
     columns text[] := tg_argv[1:];
 BEGIN
-    SELECT a.actor, a.source, a.who, a.request INTO writer FROM tenantproof.actor() a;
+    writer := tenantproof.actor();
     INSERT INTO public.audit_events (tenant_id, actor, actor_source, database_role, table_schema, table_name,
         operation, row_count, key_columns, keys, request_id)
     SELECT g.tenant_id::uuid, writer.actor, writer.source, writer.who, tg_table_schema, tg_table_name, tg_op, count(*), columns,
         pg_catalog.array_agg(g.key), writer.request
     FROM (SELECT r.image ->> tenant AS tenant_id, tenantproof.audit_key(r.image, columns) AS key,
               (pg_catalog.row_number() OVER () - 1) / 1000 AS part
-          FROM (SELECT pg_catalog.to_jsonb(c) AS image FROM changed_rows c) r) g
+          FROM (SELECT pg_catalog.to_jsonb(c) AS image FROM changed_rows c OFFSET 0) r) g
     GROUP BY g.tenant_id, g.part;
     RETURN NULL;
 END
@@ -183,16 +182,16 @@ DECLARE
     tenant text := tg_argv[0];
     columns text[] := tg_argv[1:];
 BEGIN
-    SELECT a.actor, a.source, a.who, a.request INTO writer FROM tenantproof.actor() a;
+    writer := tenantproof.actor();
     INSERT INTO public.audit_events (tenant_id, actor, actor_source, database_role, table_schema, table_name,
         operation, row_count, key_columns, keys, changed, request_id)
     SELECT g.tenant_id::uuid, writer.actor, writer.source, writer.who, tg_table_schema, tg_table_name, tg_op, count(*), columns,
         pg_catalog.array_agg(g.key), g.changed, writer.request
     FROM (SELECT n.image ->> tenant AS tenant_id, n.key, d.changed, (pg_catalog.row_number() OVER () - 1) / 1000 AS part
           FROM (SELECT i.image, tenantproof.audit_key(i.image, columns) AS key
-                FROM (SELECT pg_catalog.to_jsonb(c) AS image FROM changed_rows c) i) n
+                FROM (SELECT pg_catalog.to_jsonb(c) AS image FROM changed_rows c OFFSET 0) i) n
           LEFT JOIN (SELECT i.image, tenantproof.audit_key(i.image, columns) AS key
-                FROM (SELECT pg_catalog.to_jsonb(c) AS image FROM former_rows c) i) o ON o.key = n.key
+                FROM (SELECT pg_catalog.to_jsonb(c) AS image FROM former_rows c OFFSET 0) i) o ON o.key = n.key
           CROSS JOIN LATERAL (
               SELECT pg_catalog.array_agg(e.key ORDER BY e.key) AS changed FROM pg_catalog.jsonb_each(n.image) e
               WHERE (o.image -> e.key) IS DISTINCT FROM e.value) d) g
