@@ -48,6 +48,7 @@ class Findings:
 
     def __init__(self) -> None:
         self._found: dict[Finding, None] = {}
+        self.notes: list[str] = []
 
     def add(
         self,
@@ -65,6 +66,10 @@ class Findings:
 
     def extend(self, findings: Iterable[Finding]) -> None:
         self._found.update(dict.fromkeys(findings))
+
+    def note(self, text: str) -> None:
+        """Says something beside a control that passes: a warning, never a reason to fail."""
+        self.notes.append(text)
 
     def not_applicable(self, reason: str) -> NoReturn:
         """Ends the control: this target cannot run it by design."""

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pytest_tenantproof.config.attestation import Attestation
 from pytest_tenantproof.config.backup import BackupSettings
+from pytest_tenantproof.config.canary import CanarySettings
 from pytest_tenantproof.config.drill import DrillSettings
 from pytest_tenantproof.config.guard import GuardSettings
 from pytest_tenantproof.config.notify import NotifySettings
@@ -114,6 +115,7 @@ class Settings:
         "cloudsql*",
         "azure_*",
         "neon_superuser",
+        "tenantproof_counter",
     )
     """Administrators (patterns): roles that may be superuser, bypass row security or own objects."""
     exposed_schemas: tuple[str, ...] = ()
@@ -138,6 +140,7 @@ class Settings:
     drill: DrillSettings = field(default_factory=DrillSettings)
     notify: NotifySettings = field(default_factory=NotifySettings)
     guard: GuardSettings = field(default_factory=GuardSettings)
+    canary: CanarySettings = field(default_factory=CanarySettings)
     timestamp: TimestampSettings = field(default_factory=TimestampSettings)
     root: Path = field(default_factory=Path.cwd, metadata={"internal": True})
     source: str = field(default="(defaults)", metadata={"internal": True})

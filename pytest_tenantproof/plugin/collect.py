@@ -51,7 +51,7 @@ class ControlItem(pytest.Function):
         outcome, reason, found = Outcome.ERROR, "", self._findings()
         try:
             super().runtest()
-            outcome = Outcome.FAILED if len(found) else Outcome.PASSED
+            outcome, reason = (Outcome.FAILED if len(found) else Outcome.PASSED), "; ".join(found.notes)
         except NotApplicable as why:
             outcome, reason = Outcome.NOT_APPLICABLE, str(why)
             raise

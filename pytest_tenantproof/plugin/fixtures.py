@@ -12,8 +12,11 @@ import pytest
 
 from pytest_tenantproof.backup import open_store
 from pytest_tenantproof.backup.inspect import Backups
+from pytest_tenantproof.canary import Readings, measure
+from pytest_tenantproof.canary.record import record_readings
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.codebase import CodeBase, read_code
+from pytest_tenantproof.config.settings import environment_name
 from pytest_tenantproof.control import Findings, NotApplicable, NotRun
 from pytest_tenantproof.declared import Declared, declared_catalog
 from pytest_tenantproof.migrate import Status
@@ -25,7 +28,7 @@ from pytest_tenantproof.plugin.session import EvidencePlugin
 from pytest_tenantproof.plugin.storage import BackupStorage, open_storage
 from pytest_tenantproof.probes import Probed, probe
 from pytest_tenantproof.scan import Known, contents, known_of
-from pytest_tenantproof.target import TargetInfo, open_session, rolled_back
+from pytest_tenantproof.target import TargetInfo, connect, open_session, rolled_back
 
 __all__ = [
     "backup_storage",
@@ -42,6 +45,7 @@ __all__ = [
     "known",
     "migrations",
     "probes",
+    "readings",
     "scripts",
     "secrets",
     "target",
@@ -78,6 +82,21 @@ def probes(evidence_run: EvidencePlugin, target: TargetInfo, catalog: Catalog) -
     connection, _ = open_session(evidence_run.dsn, target.name, target.class_)
     with connection:
         return probe(connection, catalog)
+
+
+@pytest.fixture(scope="session")
+def readings(
+    evidence_run: EvidencePlugin, target: TargetInfo, catalog: Catalog, declared: Declared
+) -> Iterator[Readings]:
+    """What the canaries counted, once a process; kept in canary_runs afterwards where a writer is configured."""
+    known = Catalog(declared.snapshot, evidence_run.settings) if declared.snapshot else None
+    connection, _ = open_session(evidence_run.dsn, target.name, target.class_)
+    with connection, rolled_back(connection):
+        found = measure(connection, catalog, known, target.name)
+    yield found
+    if os.environ.get(environment_name(target.name, "WRITER_DSN")):
+        with connect(evidence_run.settings.dsn(target.name, "WRITER")) as writer:
+            record_readings(writer, target.name, found)
 
 
 @pytest.fixture(scope="session")

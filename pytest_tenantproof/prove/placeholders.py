@@ -41,6 +41,7 @@ def _roles(catalog: Catalog) -> Iterator[tuple[str, str]]:
         ("gateway_role", gateways),
         ("service_role", services),
         ("scoped_role", scoped),
+        ("auditor_role", [r for r in catalog.settings.auditor_roles if r in catalog.graph.roles]),
     ):
         yield name, found[0] if found else ""
 

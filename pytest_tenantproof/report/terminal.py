@@ -22,7 +22,7 @@ def checklist(report: Report, *, color: bool = False, findings_shown: int = 5) -
             outcome = shown_outcome(control)
             mark = _MARKS.get(outcome, outcome)
             yield f"  {paint(f'{mark:>7}', outcome)}  {control['id']}  {_clean(control['title'])}"
-            if control["reason"] and outcome != "passed":
+            if control["reason"]:
                 yield f"           {_clean(control['reason'])}"
             if outcome == "waived":
                 yield f"           until {control['waiver']['expires']}: {_clean(control['waiver']['reason'])}"
