@@ -170,8 +170,8 @@ $$
         SELECT tab, tenant_id, n FROM volumes WHERE w = 0
     ), past AS (
         SELECT d.tab, d.tenant_id, coalesce(v.n, 0) AS n
-        FROM now_deleted d CROSS JOIN pg_catalog.generate_series(1, weeks) AS w
-        LEFT JOIN volumes v ON v.tab = d.tab AND v.tenant_id = d.tenant_id AND v.w = w
+        FROM now_deleted d CROSS JOIN pg_catalog.generate_series(1, weeks) AS past_week
+        LEFT JOIN volumes v ON v.tab = d.tab AND v.tenant_id = d.tenant_id AND v.w = past_week
     ), medians AS (
         SELECT tab, tenant_id, percentile_cont(0.5) WITHIN GROUP (ORDER BY n) AS m FROM past GROUP BY 1, 2
     ), spreads AS (

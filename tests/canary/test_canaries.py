@@ -159,3 +159,21 @@ def test_new_rows_are_counted_between_whole_passes(connection: psycopg.Connectio
 
 def test_levels() -> None:
     assert [level_of(v, 2, 5) for v in (0, 2, 4.9, 5, 9)] == [Level.OK, Level.WARN, Level.WARN, Level.FAIL, Level.FAIL]
+
+
+def test_a_tenant_that_loses_abnormally_much_is_seen(connection: psycopg.Connection[Any]) -> None:
+    """Compared with the same hours of past weeks: a job that deletes as much every week is no news."""
+    declared = Catalog(read_snapshot(connection), reference_settings())
+    add = (
+        "INSERT INTO audit_events (at, tenant_id, actor, actor_source, database_role, table_schema, table_name,"
+        " operation, row_count, key_columns) SELECT now() - make_interval(weeks => w, mins => 5), t.id, 'x', 'role',"
+        " 'x', 'public', 'messages', 'DELETE', {rows}, '{{id}}' FROM generate_series({first}, {last}) w,"
+        " (SELECT id FROM tenants LIMIT 1) t"
+    )
+    for past, now, level in ((0, 500, Level.FAIL), (450, 500, Level.OK), (0, 50, Level.OK)):
+        with rolled_back(connection):
+            connection.execute(add.format(rows=past, first=1, last=4).encode())
+            connection.execute(add.format(rows=now, first=0, last=0).encode())
+            readings = read(connection, declared)
+        assert not readings.problems.get("TP805")
+        assert [r.level for r in readings.of("TP805")] == [level], (past, now)
