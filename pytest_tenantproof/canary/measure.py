@@ -169,7 +169,8 @@ class _Meter:
             "SELECT * FROM tenantproof.delete_volumes(%s, %s)", [limits.delete_hours, limits.delete_weeks]
         )
         for table, deleted, usual, spread in rows:
-            over = (deleted - usual) / max(spread, 1.0)
+            # Weeks that are all alike have no spread: a tenth of the usual number is noise.
+            over = (deleted - usual) / max(spread, usual / 10, 1.0)
             level = level_of(over, limits.delete_warn, limits.delete_fail)
             level = level if deleted >= limits.delete_floor else Level.OK
             text = f"one tenant lost {deleted} rows in {limits.delete_hours} h; usual at this time are {usual:g}"
