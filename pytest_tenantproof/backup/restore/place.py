@@ -64,7 +64,7 @@ class Place:
         except psycopg.errors.InsufficientPrivilege:
             raise RestoreError(
                 "the role may not create a database here.",
-                remedy="grant it CREATEDB; where that cannot be, use --replace (see docs/RESTORE.md).",
+                remedy="grant it CREATEDB, or restore on a server that allows it; a drill needs no right here.",
             ) from None
         return name
 
