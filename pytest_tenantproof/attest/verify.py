@@ -26,7 +26,7 @@ from pytest_tenantproof.attest.record import check_schema
 from pytest_tenantproof.attest.strictjson import LARGEST, load
 from pytest_tenantproof.errors import VerificationError
 
-__all__ = ["TrustedTime", "Verified", "verify_bundle", "verify_chain"]
+__all__ = ["Link", "TrustedTime", "Verified", "check_links", "verify_bundle", "verify_chain"]
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _OUTSIDE = "tenantproof:"
@@ -54,6 +54,15 @@ class TrustedTime:
 
     roots: Path
     required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One run of a target's history, and run_id and sha256 of the one that it names as the one before."""
+
+    run_id: str
+    report_sha256: str
+    previous: Mapping[str, str] | None
 
 
 def verify_bundle(
@@ -162,21 +171,26 @@ def verify_chain(
     if not found:
         raise VerificationError("chain-missing", f"{folder} holds no bundle.", remedy="name a target's folder.")
     verified = tuple(verify_bundle(path, trusted, allow_ephemeral=allow_ephemeral, time=time) for path in found)
-    by_digest = {v.report_sha256: v for v in verified}
+    check_links([Link(v.run_id, v.report_sha256, v.report["previous"]) for v in verified])
+    return verified
+
+
+def check_links(links: Sequence[Link]) -> None:
+    """That each run follows another of them, one run at most follows each, and one is the first.
+
+    Raises VerificationError (chain-broken).
+    """
+    run_ids = {link.report_sha256: link.run_id for link in links}
     followed: set[str] = set()
-    for bundle in verified:
-        previous = bundle.report["previous"]
-        if previous is None:
+    for link in links:
+        if link.previous is None:
             continue
-        before = by_digest.get(previous["sha256"])
-        if before is None or before.run_id != previous["run_id"]:
-            raise VerificationError(
-                "chain-broken", f"{bundle.run_id} follows {previous['run_id']}, which is missing or was changed."
-            )
-        if previous["sha256"] in followed:
-            raise VerificationError("chain-broken", f"two runs follow {previous['run_id']}: the history forks.")
-        followed.add(previous["sha256"])
-    starts = [v.run_id for v in verified if v.report["previous"] is None]
+        before, digest = link.previous["run_id"], link.previous["sha256"]
+        if run_ids.get(digest) != before:
+            raise VerificationError("chain-broken", f"{link.run_id} follows {before}, which is missing or was changed.")
+        if digest in followed:
+            raise VerificationError("chain-broken", f"two runs follow {before}: the history forks.")
+        followed.add(digest)
+    starts = [link.run_id for link in links if link.previous is None]
     if len(starts) != 1:
         raise VerificationError("chain-broken", f"{len(starts)} runs claim to be the first: {', '.join(starts[:3])}.")
-    return verified

@@ -15,7 +15,7 @@ from pytest_tenantproof.attest.runlog import Entry
 from pytest_tenantproof.attest.verify import TrustedTime, Verified, verify_bundle, verify_chain
 from pytest_tenantproof.errors import VerificationError
 
-__all__ = ["verify_log"]
+__all__ = ["open_log", "verify_log"]
 
 _SKEW = timedelta(minutes=5)
 
@@ -34,6 +34,22 @@ def verify_log(
 
     Raises VerificationError with a reason code; the message names the run.
     """
+    current, entries = open_log(root, trusted, since=since, cosigners=cosigners, allow_ephemeral=allow_ephemeral)
+    found = tuple(_check_run(root, entry, trusted, allow_ephemeral, time) for entry in entries)
+    for target in runlog.targets(root):
+        verify_chain(root / target, trusted, allow_ephemeral=allow_ephemeral)
+    return current, found
+
+
+def open_log(
+    root: Path,
+    trusted: Sequence[bytes],
+    *,
+    since: bytes | None = None,
+    cosigners: Mapping[str, bytes] | None = None,
+    allow_ephemeral: bool = False,
+) -> tuple[Checkpoint, tuple[Entry, ...]]:
+    """As verify_log, without what is in the bundles: the log is whole, and has exactly the bundles that are there."""
     known = [*trusted, *(_own_keys(root) if allow_ephemeral else ())]
     lines, current = runlog.lines_of(root), _current(root, known)
     _check_size(current, lines)
@@ -42,10 +58,7 @@ def verify_log(
     entries = runlog.entries_of(lines)
     _check_order(entries)
     _check_complete(root, entries)
-    found = tuple(_check_run(root, entry, trusted, allow_ephemeral, time) for entry in entries)
-    for target in runlog.targets(root):
-        verify_chain(root / target, trusted, allow_ephemeral=allow_ephemeral)
-    return current, found
+    return current, entries
 
 
 def _own_keys(root: Path) -> list[bytes]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import pytest_tenantproof
-from pytest_tenantproof.cli import audit, backup, database, evidence, gate, guard, keys, recover, restore, runs
+from pytest_tenantproof.cli import audit, backup, database, evidence, gate, guard, keys, recover, restore, runs, site
 from pytest_tenantproof.cli.base import Verb
 from pytest_tenantproof.errors import TenantproofError, VerificationError
 
@@ -23,6 +23,7 @@ VERBS: dict[str, Verb] = {
     **restore.VERBS,
     **audit.VERBS,
     **recover.VERBS,
+    **site.VERBS,
 }
 
 

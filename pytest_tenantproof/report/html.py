@@ -45,9 +45,12 @@ def _source_hash(text: str) -> str:
     return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
 
-def render_page(template: str, *, script: str = "", **values: Any) -> bytes:
-    """A template of this room with its style and script inline, and a policy that allows just these."""
-    style = _asset("report.css")
+def render_page(template: str, *, script: str = "", more_style: str = "", **values: Any) -> bytes:
+    """A template of this room with its style and script inline, and a policy that allows just these.
+
+    `more_style` names a style sheet that follows the common one.
+    """
+    style = _asset("report.css") + (_asset(more_style) if more_style else "")
     allowed = f"script-src {_source_hash(script)}; " if script else ""
     page = (
         _environment()
