@@ -10,7 +10,7 @@ from datetime import datetime
 from importlib import metadata, resources
 from pathlib import Path
 
-from pytest_tenantproof.attest import runlog
+from pytest_tenantproof.attest import runlog, sign
 from pytest_tenantproof.attest.verify import Link, check_links
 from pytest_tenantproof.attest.verify_log import open_log
 from pytest_tenantproof.errors import EvidenceError, UsageError, VerificationError
@@ -83,18 +83,16 @@ def _frame(root: Path, trust: Trust, now: datetime, targets: Mapping[str, Sequen
         _check_entries(entries, targets)
     except VerificationError as error:
         return pages.Frame(now, f"Log of runs: {error.reason}: {error.message}", "bad", problems)
-    return pages.Frame(
-        now,
-        f"Log of runs: {current.size} runs, none removed, replaced or reordered ({current.origin}).",
-        True,
-        problems,
-    )
+    whole = f"Log of runs: {current.size} runs, none removed, replaced or reordered ({current.origin})."
+    if current.key_id in map(sign.key_id, trust.keys):
+        return pages.Frame(now, whole, "good", problems)
+    return pages.Frame(now, f"{whole} Integrity only: signed by a key that came with a bundle.", "", problems)
 
 
 def _check_entries(entries: Iterable[runlog.Entry], targets: Mapping[str, Sequence[Seen]]) -> None:
     reports = {(seen.folder, seen.run_id): seen.report_sha256 for runs in targets.values() for seen in runs}
     for entry in entries:
-        if reports[entry.target, entry.run_id] not in ("", entry.report_sha256):
+        if reports.get((entry.target, entry.run_id), "") not in ("", entry.report_sha256):
             raise VerificationError(
                 "log-run-replaced", f"run {entry.run_id} of {entry.target} is not the one that was logged."
             )

@@ -87,6 +87,7 @@ def test_a_key_that_came_along_shows_integrity_only(history: History) -> None:
     history.run("20261101", signer=Signer(new_seed(), ephemeral=True))
     out, built = _build(history, trust=Trust((), allow_ephemeral=True))
     assert built.states == {"integrity": 1}
+    assert "Integrity only: signed by a key that came with a bundle" in _text(out, "index.html")
     assert _good(out) == []
 
 
