@@ -10,7 +10,7 @@ from typing import Any
 from pytest_tenantproof.catalog.model import Snapshot
 from pytest_tenantproof.errors import CatalogError
 
-__all__ = ["digest", "from_json", "to_json"]
+__all__ = ["digest", "from_json", "part_digests", "to_json"]
 
 
 @cache
@@ -73,3 +73,25 @@ def from_json(data: bytes) -> Snapshot:
             remedy="record it again with `tenantproof init --lock`.",
         ) from error
     return snapshot
+
+
+def part_digests(snapshot: Snapshot) -> dict[str, str]:
+    """sha256 of what is most often changed by hand: roles with their memberships, policies with the switches of
+    row security, and every grant."""
+    tables, functions, schemas = snapshot.tables, snapshot.functions, snapshot.schemas
+    parts: dict[str, list[Any]] = {
+        "roles": [_plain(item) for item in (*snapshot.roles, *snapshot.memberships)],
+        "policies": [
+            [t.name, t.row_security, t.row_security_forced, _plain(t.policies)] for t in tables if t.kind != "sequence"
+        ],
+        "grants": [
+            *([t.name, _plain(t.grants), [[c.name, _plain(c.grants)] for c in t.columns if c.grants]] for t in tables),
+            *([f.signature, _plain(f.grants)] for f in functions),
+            *([s.name, _plain(s.grants)] for s in schemas),
+            _plain(snapshot.default_privileges),
+        ],
+    }
+    return {
+        name: hashlib.sha256(json.dumps(part, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
+        for name, part in parts.items()
+    }

@@ -3,9 +3,9 @@
 from typing import Any
 
 from pytest_tenantproof.canary import Level, Reading, Readings
-from pytest_tenantproof.catalog import Catalog
+from pytest_tenantproof.catalog import Catalog, digest, part_digests
 from pytest_tenantproof.control import Findings, control, falsified_by
-from pytest_tenantproof.controls._maps import INTEGRITY, LOGGING, MONITORING, PRIVILEGE, RESTORE
+from pytest_tenantproof.controls._maps import CHANGE, INTEGRITY, LOGGING, MONITORING, PRIVILEGE, RESTORE
 from pytest_tenantproof.model import Severity
 from pytest_tenantproof.target import TargetInfo
 
@@ -15,6 +15,16 @@ def _bad(canary: str) -> dict[str, Any]:
 
 
 _STAGING = TargetInfo("staging", "staging", "18", "app", "1", "postgres", False, "")
+
+
+def _unchanged(target: TargetInfo, last: dict[str, str], now: dict[str, str], findings: Findings) -> None:
+    if target.class_ == "scratch":
+        findings.not_applicable("a scratch target is made anew for each run")
+    if not last:
+        findings.not_applicable("there is no earlier evidence of this target")
+    for name, value in now.items():
+        if name in last and last[name] != value:
+            findings.add(name, "is not what it was at the last evidence")
 
 
 def _judge(readings: Readings, findings: Findings, canary: str) -> None:
@@ -136,6 +146,41 @@ def test_a_drill_succeeded_lately(readings: Readings, target: TargetInfo, findin
     if target.class_ == "scratch":
         findings.not_applicable("a scratch target has no history of drills")
     _judge(readings, findings, "TP808")
+
+
+@control(
+    "TP809",
+    title="The catalog is what it was at the last evidence",
+    severity=Severity.MEDIUM,
+    requirement="E1",
+    maps=CHANGE,
+)
+@falsified_by(given={"target": _STAGING, "last_digests": {"catalog": "0" * 64}})
+def test_catalog_is_unchanged(
+    catalog: Catalog, target: TargetInfo, last_digests: dict[str, str], findings: Findings
+) -> None:
+    """A change that no deploy announced is found within a quarter of an hour. It fires once: the run that reports it
+    is the next one's last evidence. What changed is in TP911 and TP912, against what was declared.
+    """
+    _unchanged(target, last_digests, {"catalog": digest(catalog.snapshot)}, findings)
+
+
+@control(
+    "TP810",
+    title="Roles, grants and policies are what they were at the last evidence",
+    severity=Severity.HIGH,
+    requirement="E1",
+    maps=CHANGE,
+)
+@falsified_by(given={"target": _STAGING, "last_digests": {"catalog": "0" * 64, "catalog.grants": "0" * 64}})
+def test_rights_are_unchanged(
+    catalog: Catalog, target: TargetInfo, last_digests: dict[str, str], findings: Findings
+) -> None:
+    """New roles, new grants and new policies are how an intruder stays. Each kind is named when it changed since
+    the last evidence; a deploy that changes them on purpose makes this fire once.
+    """
+    now = {f"catalog.{name}": value for name, value in part_digests(catalog.snapshot).items()}
+    _unchanged(target, last_digests, now, findings)
 
 
 @control(

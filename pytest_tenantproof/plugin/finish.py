@@ -14,7 +14,7 @@ from pytest_tenantproof import controls
 from pytest_tenantproof.attest import bundle, keys, runlog
 from pytest_tenantproof.attest.record import Run, record
 from pytest_tenantproof.attest.sign import Signer, new_seed
-from pytest_tenantproof.catalog import digest
+from pytest_tenantproof.catalog import Catalog, digest, part_digests
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.controls.judge import functions, judge
 from pytest_tenantproof.errors import SigningKeyError
@@ -67,7 +67,7 @@ def write(run: "EvidencePlugin") -> Written:
         made.update(record(_run(run, run_id, finished, verdict, scope, results, previous)))
         return made
 
-    root = Path(run.config.invocation_params.dir, run.config.getoption("--evidence-dir"))
+    root = run.evidence_root
     path = bundle.write_bundle(root, run.target, run.signing_key, report_after, RENDERERS, stamp=clocks.stamper(run))
     runlog.append(root, run.signing_key)
     return Written(path, made, status, run.signing_key.ephemeral)
@@ -120,6 +120,7 @@ def _run(
             "catalog": digest(catalog.snapshot),
             "controls": controls_digest,
             "config": run.settings.digest,
+            **_parts(catalog),
             **({"backup": drill.manifest_sha256} if drill else {}),
         },
         clocks=run.clocks,
@@ -128,6 +129,10 @@ def _run(
         attestations=_attestations(run.settings),
         drill=drill.told() if drill else None,
     )
+
+
+def _parts(catalog: Catalog) -> dict[str, str]:
+    return {f"catalog.{name}": sha for name, sha in part_digests(catalog.snapshot).items()}
 
 
 def _attestations(settings: Settings) -> list[dict[str, Any]]:

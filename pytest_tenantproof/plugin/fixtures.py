@@ -10,6 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from pytest_tenantproof.attest import strictjson
+from pytest_tenantproof.attest.bundle import bundles as bundles_of
 from pytest_tenantproof.backup import open_store
 from pytest_tenantproof.backup.inspect import Backups
 from pytest_tenantproof.canary import Readings, measure
@@ -43,6 +45,7 @@ __all__ = [
     "evidence_run",
     "findings",
     "known",
+    "last_digests",
     "migrations",
     "probes",
     "readings",
@@ -97,6 +100,16 @@ def readings(
     if os.environ.get(environment_name(target.name, "WRITER_DSN")):
         with connect(evidence_run.settings.dsn(target.name, "WRITER")) as writer:
             record_readings(writer, target.name, found)
+
+
+@pytest.fixture(scope="session")
+def last_digests(evidence_run: EvidencePlugin) -> dict[str, str]:
+    """The digests in the newest bundle of this target before this run; {} for the first one."""
+    found = bundles_of(evidence_run.evidence_root / evidence_run.target)
+    if not found:
+        return {}
+    digests: dict[str, str] = strictjson.load((found[-1] / "report.json").read_bytes(), "report.json")["digests"]
+    return digests
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,11 @@ class EvidencePlugin:
             raise EvidenceError("a worker cannot sign.", remedy="this is a defect: report it.")
         return self._signer
 
+    @property
+    def evidence_root(self) -> Path:
+        """The folder that --evidence-dir names."""
+        return Path(self.config.invocation_params.dir, self.config.getoption("--evidence-dir"))
+
     def prepared(self) -> tuple[TargetInfo, Catalog]:
         """The target and its catalog. Raises EvidenceError before the session has started."""
         if self.info is None or self.catalog is None:
