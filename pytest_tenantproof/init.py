@@ -32,6 +32,10 @@ _COLUMNS = (
 _USERS = ("user_id", "profile_id", "member_id", "account_user_id")
 
 
+RECORDS = ("public.backup_runs", "public.canary_runs", "public.restore_drills")
+"""This tool's own records (migrations/003, 004): global, and the only tables that are taken for such unasked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Guess:
     """What a schema looks like. "" and () where nothing was found: then a person has to say."""
@@ -42,6 +46,7 @@ class Guess:
     membership_tables: tuple[str, ...]
     user_column: str
     global_tables: tuple[str, ...]
+    records: tuple[str, ...]
     accessors: tuple[str, ...]
     audit_tables: tuple[str, ...]
     client_roles: tuple[str, ...]
@@ -66,7 +71,8 @@ def guess(snapshot: Snapshot) -> Guess:
         schemas=tuple(sorted({t.schema for t in tenants})),
         membership_tables=members,
         user_column=next((u for t in tenants if t.name in members for u in _USERS if t.column(u)), "user_id"),
-        global_tables=tuple(t.name for t in rest if t.schema in {x.schema for x in tenants}),
+        global_tables=tuple(t.name for t in rest if t.schema in {x.schema for x in tenants} and t.name not in RECORDS),
+        records=tuple(t.name for t in own if t.name in RECORDS),
         accessors=tuple(
             sorted({f"{f.name}()" for f in snapshot.functions if _is_accessor(f.name, columns) and not f.arguments})
         ),
@@ -116,7 +122,7 @@ tenant_column = {_listed(found.tenant_columns)}
 schemas = {_listed(found.schemas)}
 # Tables that are the same for all customers. None is taken for granted: a wrong entry hides a leak.
 # Without a tenant column here: {_listed(found.global_tables)}
-global_tables = []
+global_tables = {_listed(found.records)}
 # Who belongs to which customer, and the column that holds the user.
 membership_tables = {_listed(found.membership_tables)}
 user_column = {_quoted(found.user_column)}

@@ -74,7 +74,7 @@ def test_tenant_column_is_not_null(catalog: Catalog, findings: Findings) -> None
 )
 @falsified_by(
     "CREATE TABLE {schema}.mistyped (id uuid PRIMARY KEY, {tenant_column} text NOT NULL)",
-    also=("TP104", "TP111", "TP201", "TP203", "TP501", "TP505"),
+    also=("TP104", "TP111", "TP201", "TP203", "TP501", "TP505", "TP812"),
 )
 def test_tenant_column_has_the_registry_type(catalog: Catalog, findings: Findings) -> None:
     """Another type means casts in every policy and join, where text comparison and coercion leave gaps."""
@@ -98,7 +98,7 @@ def test_tenant_column_has_the_registry_type(catalog: Catalog, findings: Finding
 )
 @falsified_by(
     "CREATE TABLE {schema}.unbound (id uuid PRIMARY KEY, {tenant_column} {tenant_type} NOT NULL)",
-    also=("TP201", "TP203", "TP501", "TP505"),
+    also=("TP201", "TP203", "TP501", "TP505", "TP812"),
 )
 def test_tenant_column_references_the_registry(catalog: Catalog, findings: Findings) -> None:
     """Without the key a row can name a tenant that never existed, or comes into being later and inherits it.

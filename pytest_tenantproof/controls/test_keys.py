@@ -88,7 +88,7 @@ def test_checks_hold(catalog: Catalog, findings: Findings) -> None:
 )
 @falsified_by(
     "CREATE TABLE {schema}.listed ({tenant_column} {tenant_type} NOT NULL) PARTITION BY LIST ({tenant_column})",
-    also=("TP104", "TP201", "TP203", "TP501", "TP505"),
+    also=("TP104", "TP201", "TP203", "TP501", "TP505", "TP812"),
 )
 def test_partitions_do_not_name_tenants(catalog: Catalog, findings: Findings) -> None:
     """The catalog is readable by every role: a partition for each tenant publishes the list of customers."""

@@ -150,7 +150,7 @@ def _reachable(reads: dict[str, frozenset[str]], start: str) -> set[str]:
 )
 @falsified_by(
     "ALTER TABLE {membership_table} DISABLE ROW LEVEL SECURITY; GRANT INSERT ON {membership_table} TO {client_role}",
-    also=("TP201", "TP204"),
+    also=("TP201", "TP204", "TP812"),
 )
 @falsified_by("{shadowable_accessor}", also=("TP208", "TP241", "TP901"))
 def test_policies_rely_on_nothing_clients_change(catalog: Catalog, findings: Findings) -> None:

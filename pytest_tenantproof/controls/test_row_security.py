@@ -16,8 +16,8 @@ _WRITES = frozenset({"INSERT", "UPDATE", "DELETE"})
     requirement="A1",
     maps=ACCESS,
 )
-@falsified_by("ALTER TABLE {tenant_table} DISABLE ROW LEVEL SECURITY", also=("TP204", "TP210"))
-@falsified_by("ALTER TABLE {registry} DISABLE ROW LEVEL SECURITY", also=("TP204", "TP210"))
+@falsified_by("ALTER TABLE {tenant_table} DISABLE ROW LEVEL SECURITY", also=("TP204", "TP210", "TP812"))
+@falsified_by("ALTER TABLE {registry} DISABLE ROW LEVEL SECURITY", also=("TP204", "TP210", "TP812"))
 def test_row_security_is_enabled(catalog: Catalog, findings: Findings) -> None:
     """Without row security a grant is a grant on every tenant's rows.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from pytest_tenantproof.catalog import digest, read_snapshot
 from pytest_tenantproof.migrate import migrations_folder
@@ -59,8 +60,10 @@ def _baseline(product: Product) -> Product:
 
 @pytest.fixture(scope="session")
 def baseline_template(postgres: EmbeddedPostgres) -> str:
-    _baseline(Product(create_database(postgres, name="baseline")))
-    return "baseline"
+    # Other folders' conftest.py import this fixture, and each has its own: no two may share a name.
+    dsn = create_database(postgres)
+    _baseline(Product(dsn))
+    return str(conninfo_to_dict(dsn)["dbname"])
 
 
 @pytest.fixture

@@ -223,7 +223,7 @@ def test_a_planted_hole_is_found(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
     """The property has teeth: a prover that takes another column for the tenant's is caught."""
     monkeypatch.setattr(World, "tenant_columns", lambda *_: ("tenant_id", "shared", "owner"))
 
-    @settings(_settings(300), phases=(Phase.generate,), database=None, report_multiple_bugs=False)
+    @settings(_settings(4000), phases=(Phase.generate,), database=None, report_multiple_bugs=False)
     @given(case=cases())
     def run(case: Case) -> None:
         _check(bench, case)
