@@ -9,7 +9,16 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from pytest_tenantproof.errors import UsageError
 from pytest_tenantproof.model import Control, Fault, Finding, Severity
 
-__all__ = ["FAMILIES", "Findings", "NotApplicable", "NotRun", "control", "control_of", "falsified_by"]
+__all__ = [
+    "FAMILIES",
+    "Findings",
+    "NotApplicable",
+    "NotRun",
+    "ProvenElsewhere",
+    "control",
+    "control_of",
+    "falsified_by",
+]
 
 ATTRIBUTE = "__tenantproof_control__"
 
@@ -32,6 +41,10 @@ Test = TypeVar("Test", bound=Callable[..., None])
 
 class NotApplicable(Exception):
     """Raised in a control that this target cannot or need not run, with the reason."""
+
+
+class ProvenElsewhere(NotApplicable):
+    """Raised in a control that this class of target must not run, so that another target has to prove it."""
 
 
 class NotRun(Exception):
@@ -72,8 +85,13 @@ class Findings:
         self.notes.append(text)
 
     def not_applicable(self, reason: str) -> NoReturn:
-        """Ends the control: this target cannot run it by design."""
+        """Ends the control: there is nothing here that it speaks of."""
         raise NotApplicable(reason)
+
+    def elsewhere(self, reason: str) -> NoReturn:
+        """Ends the control: this class of target cannot run it by design. A recent bundle of another target with
+        the same catalog must prove it, else TP921 fails."""
+        raise ProvenElsewhere(reason)
 
     def not_run(self, reason: str) -> NoReturn:
         """Ends the control: it could not be established. Never reads as passed."""

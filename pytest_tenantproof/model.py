@@ -8,6 +8,7 @@ from typing import Any
 
 __all__ = [
     "Control",
+    "Elsewhere",
     "Falsified",
     "Fault",
     "Finding",
@@ -101,6 +102,23 @@ class Waiver:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Where a control that this target cannot run by design was run last; `problem` says why that proves nothing.
+
+    `reason` is why it cannot run here, `sha256` that of the bundle's report.json, `age_days` from its end to now.
+    """
+
+    control: str
+    reason: str
+    target: str = ""
+    run_id: str = ""
+    sha256: str = ""
+    finished: str = ""
+    age_days: float | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Falsified:
     """How many of a control's faults were injected into a clone, and how many it detected."""
 
@@ -111,7 +129,8 @@ class Falsified:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome of one control. `waiver` is an overlay: `outcome` stays the true one."""
+    """The outcome of one control. `waiver` is an overlay: `outcome` stays the true one. `elsewhere`: not
+    applicable here by design, so another target's bundle has to prove it."""
 
     control: str
     outcome: Outcome
@@ -120,6 +139,7 @@ class Result:
     duration_s: float = 0.0
     waiver: Waiver | None = None
     falsified: Falsified | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)

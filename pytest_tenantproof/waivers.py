@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
 
-from pytest_tenantproof.model import Control, Finding, Outcome, Result, Severity, Waiver
+from pytest_tenantproof.model import Control, Elsewhere, Finding, Outcome, Result, Severity, Waiver
 
 __all__ = ["EndOfRun", "apply_waivers", "covers", "problems"]
 
@@ -16,10 +16,11 @@ _LONGEST = timedelta(days=366)
 
 @dataclass(frozen=True, slots=True)
 class EndOfRun:
-    """What is known when every control has run: results before any waiver, and the waivers."""
+    """What is known when every control has run: results before any waiver, the waivers, what others have to prove."""
 
     results: tuple[Result, ...]
     waivers: tuple[Waiver, ...]
+    elsewhere: tuple[Elsewhere, ...] = ()
 
 
 def problems(waiver: Waiver, known: Mapping[str, Control], today: date) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 
 from pytest_tenantproof.errors import EvidenceError
-from pytest_tenantproof.model import Control, Result, Scope, Verdict
+from pytest_tenantproof.model import Control, Elsewhere, Result, Scope, Verdict
 
 __all__ = ["SCHEMA", "Run", "check_schema", "record", "to_bytes"]
 
@@ -36,6 +36,8 @@ class Run:
     ephemeral_key: bool = False
     attestations: Sequence[Mapping[str, Any]] = ()
     """What people vouch for, and whether that has ended."""
+    elsewhere: Sequence[Elsewhere] = ()
+    """What this class of target cannot run, and what proves it."""
     prove: Sequence[str] | None = None
     """What is to be known of the clone that faults were injected into; None where none were."""
     drill: Mapping[str, Any] | None = None
@@ -65,6 +67,7 @@ def record(run: Run) -> dict[str, Any]:
         **({} if run.prove is None else {"prove": {"notes": list(run.prove)}}),
         **({"attestations": [dict(a) for a in run.attestations]} if run.attestations else {}),
         **({} if run.drill is None else {"drill": dict(run.drill)}),
+        "proven_elsewhere": [asdict(there) for there in run.elsewhere],
         "controls": [_control(declared, result) for declared, result in run.results],
     }
 

@@ -11,6 +11,7 @@ from pytest_tenantproof.config.attestation import Attestation
 from pytest_tenantproof.config.backup import BackupSettings
 from pytest_tenantproof.config.canary import CanarySettings
 from pytest_tenantproof.config.drill import DrillSettings
+from pytest_tenantproof.config.elsewhere import ElsewhereSettings
 from pytest_tenantproof.config.guard import GuardSettings
 from pytest_tenantproof.config.notify import NotifySettings
 from pytest_tenantproof.config.timestamp import TimestampSettings
@@ -141,6 +142,7 @@ class Settings:
     notify: NotifySettings = field(default_factory=NotifySettings)
     guard: GuardSettings = field(default_factory=GuardSettings)
     canary: CanarySettings = field(default_factory=CanarySettings)
+    elsewhere: ElsewhereSettings = field(default_factory=ElsewhereSettings)
     timestamp: TimestampSettings = field(default_factory=TimestampSettings)
     root: Path = field(default_factory=Path.cwd, metadata={"internal": True})
     source: str = field(default="(defaults)", metadata={"internal": True})

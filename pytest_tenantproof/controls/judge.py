@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_tenantproof import controls
 from pytest_tenantproof.catalog import Catalog
-from pytest_tenantproof.control import Findings, NotApplicable, NotRun, control_of
+from pytest_tenantproof.control import Findings, NotApplicable, NotRun, ProvenElsewhere, control_of
 from pytest_tenantproof.model import Fault, Outcome, Result
 
 __all__ = ["functions", "judge", "judge_function", "judge_given", "static_ids"]
@@ -52,14 +52,15 @@ def judge_function(function: Callable[..., None], control_id: str, catalog: Cata
     wanted = inspect.signature(function).parameters
     given = {"catalog": catalog, **fixtures}
     findings, started = Findings(), time.monotonic()
-    outcome, reason = Outcome.ERROR, ""
+    outcome, reason, elsewhere = Outcome.ERROR, "", False
     try:
         function(findings=findings, **{name: value for name, value in given.items() if name in wanted})
         outcome = Outcome.FAILED if len(findings) else Outcome.PASSED
     except NotApplicable as why:
-        outcome, reason = Outcome.NOT_APPLICABLE, str(why)
+        outcome, reason, elsewhere = Outcome.NOT_APPLICABLE, str(why), isinstance(why, ProvenElsewhere)
     except NotRun as why:
         outcome, reason = Outcome.NOT_RUN, str(why)
     except Exception as error:  # noqa: BLE001 - a crashed control is an error, whatever crashed it
         reason = f"{type(error).__name__}: {error}"
-    return Result(control_id, outcome, reason, tuple(findings), time.monotonic() - started)
+    took = time.monotonic() - started
+    return Result(control_id, outcome, reason, tuple(findings), took, elsewhere=elsewhere)

@@ -87,7 +87,7 @@ def test_accessor_raises(
     raise, and so has a look at each tenant table that holds rows.
     """
     if target.class_ == "live":
-        findings.not_applicable("a read-only session of a live target does not become the scoped role")
+        findings.elsewhere("a read-only session of a live target does not become the scoped role")
     for role in _scoped(catalog, findings):
         used = _accessors(catalog, role.name)
         if not used:

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_tenantproof import controls
 from pytest_tenantproof.config import Settings
-from pytest_tenantproof.control import Findings, NotApplicable, NotRun, control_of
+from pytest_tenantproof.control import Findings, NotApplicable, NotRun, ProvenElsewhere, control_of
 from pytest_tenantproof.errors import UsageError, redact
 from pytest_tenantproof.model import Control, Falsified, Finding, Outcome, Result, Scope
 
@@ -49,11 +49,13 @@ class ControlItem(pytest.Function):
     def runtest(self) -> None:
         started = time.monotonic()
         outcome, reason, found = Outcome.ERROR, "", self._findings()
+        elsewhere = False
         try:
             super().runtest()
             outcome, reason = (Outcome.FAILED if len(found) else Outcome.PASSED), "; ".join(found.notes)
         except NotApplicable as why:
             outcome, reason = Outcome.NOT_APPLICABLE, str(why)
+            elsewhere = isinstance(why, ProvenElsewhere)
             raise
         except (NotRun, pytest.skip.Exception) as why:
             outcome, reason = Outcome.NOT_RUN, str(why)
@@ -66,7 +68,7 @@ class ControlItem(pytest.Function):
             raise
         finally:
             took = round(time.monotonic() - started, 4)
-            self.result = Result(self.control.id, outcome, reason, tuple(found), took)
+            self.result = Result(self.control.id, outcome, reason, tuple(found), took, elsewhere=elsewhere)
         if len(found):
             raise ControlFailed("\n".join(f"{f.object}: {f.detail}" for f in found))
 
@@ -101,7 +103,15 @@ def from_wire(data: dict[str, Any]) -> Result:
     findings = tuple(Finding(**finding) for finding in data["findings"])
     falsified = Falsified(**data["falsified"]) if data["falsified"] else None
     outcome = Outcome(data["outcome"])
-    return Result(data["control"], outcome, data["reason"], findings, data["duration_s"], falsified=falsified)
+    return Result(
+        data["control"],
+        outcome,
+        data["reason"],
+        findings,
+        data["duration_s"],
+        falsified=falsified,
+        elsewhere=data["elsewhere"],
+    )
 
 
 def scope_of(config: pytest.Config, catalogue: Iterable[Control], *, paths: bool) -> tuple[Scope, tuple[str, ...]]:

@@ -4,7 +4,7 @@ import inspect
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest_tenantproof
 from pytest_tenantproof import controls
 from pytest_tenantproof.attest import bundle, keys, runlog
+from pytest_tenantproof.attest.elsewhere import proven_elsewhere
 from pytest_tenantproof.attest.record import Run, record
 from pytest_tenantproof.attest.sign import Signer, new_seed
 from pytest_tenantproof.catalog import Catalog, digest, part_digests
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.controls.judge import functions, judge
 from pytest_tenantproof.errors import SigningKeyError
-from pytest_tenantproof.model import Control, Outcome, Result, Scope, Verdict, verdict_of
+from pytest_tenantproof.model import Control, Elsewhere, Outcome, Result, Scope, Verdict, verdict_of
 from pytest_tenantproof.plugin import clocks
 from pytest_tenantproof.plugin.drill import drill_of
 from pytest_tenantproof.report import RENDERERS, checklist
@@ -58,13 +59,15 @@ def signer_for(settings: Settings, target: str) -> Signer:
 def write(run: "EvidencePlugin") -> Written:
     """Reconciles the results with the catalogue, and writes and signs the bundle. Raises EvidenceError."""
     scope, declared = run.scope()
-    results = tuple(zip(declared, _results(run, declared), strict=True))
+    elsewhere = _elsewhere(run)
+    scope = _unproven(scope, declared, elsewhere)
+    results = tuple(zip(declared, _results(run, declared, elsewhere), strict=True))
     verdict, status = verdict_of(tuple(result for _, result in results), scope)
     finished = datetime.now(UTC)
     made: dict[str, Any] = {}
 
     def report_after(run_id: str, previous: dict[str, str] | None) -> Mapping[str, Any]:
-        made.update(record(_run(run, run_id, finished, verdict, scope, results, previous)))
+        made.update(record(_run(run, run_id, finished, verdict, scope, results, previous, elsewhere)))
         return made
 
     root = run.evidence_root
@@ -73,10 +76,29 @@ def write(run: "EvidencePlugin") -> Written:
     return Written(path, made, status, run.signing_key.ephemeral)
 
 
-def _results(run: "EvidencePlugin", declared: tuple[Control, ...]) -> tuple[Result, ...]:
+def _elsewhere(run: "EvidencePlugin") -> tuple[Elsewhere, ...]:
+    """What this target left to others, and which bundle proves it. An ephemeral key vouches for no other run."""
+    wanted = run.settings.elsewhere
+    trusted = [keys.read_public(run.settings.root / path) for path in wanted.keys]
+    trusted += [] if run.signing_key.ephemeral else [run.signing_key.public]
+    catalog = digest(run.prepared()[1].snapshot)
+    results = tuple(run.results.values())
+    return proven_elsewhere(run.evidence_root, results, catalog, trusted, datetime.now(UTC), wanted.max_age_days)
+
+
+def _unproven(scope: Scope, declared: tuple[Control, ...], elsewhere: tuple[Elsewhere, ...]) -> Scope:
+    """A marker that leaves out TP921 must not turn what is proven nowhere into a proof."""
+    if any(control.id == "TP921" for control in declared):
+        return scope
+    return replace(scope, missing=(*scope.missing, *(there.control for there in elsewhere if there.problem)))
+
+
+def _results(
+    run: "EvidencePlugin", declared: tuple[Control, ...], elsewhere: tuple[Elsewhere, ...]
+) -> tuple[Result, ...]:
     """A result for each control in scope: those that need all others' last, waivers on top."""
     found = tuple(_result(control, run.results) for control in declared)
-    ended = EndOfRun(found, run.settings.waivers)
+    ended = EndOfRun(found, run.settings.waivers, elsewhere)
     late = {id_ for id_, function in functions().items() if "ended" in inspect.signature(function).parameters}
     catalog = run.prepared()[1]
     judged = (judge(r.control, catalog, ended=ended) if r.control in late else r for r in found)
@@ -97,6 +119,7 @@ def _run(
     scope: Scope,
     results: tuple[tuple[Control, Result], ...],
     previous: dict[str, str] | None,
+    elsewhere: tuple[Elsewhere, ...],
 ) -> Run:
     info, catalog = run.prepared()
     target = {key.rstrip("_"): value for key, value in asdict(info).items() if key != "server_time"}
@@ -125,6 +148,7 @@ def _run(
         },
         clocks=run.clocks,
         ephemeral_key=run.signing_key.ephemeral,
+        elsewhere=elsewhere,
         prove=sorted(run.proofs.notes) if run.proofs else None,
         attestations=_attestations(run.settings),
         drill=drill.told() if drill else None,

@@ -19,7 +19,7 @@ from pytest_tenantproof.canary.record import record_readings
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.codebase import CodeBase, read_code
 from pytest_tenantproof.config.settings import environment_name
-from pytest_tenantproof.control import Findings, NotApplicable, NotRun
+from pytest_tenantproof.control import Findings, NotApplicable, NotRun, ProvenElsewhere
 from pytest_tenantproof.declared import Declared, declared_catalog
 from pytest_tenantproof.migrate import Status
 from pytest_tenantproof.migrate import status as migration_status
@@ -81,7 +81,7 @@ def target(evidence_run: EvidencePlugin) -> TargetInfo:
 def probes(evidence_run: EvidencePlugin, target: TargetInfo, catalog: Catalog) -> Probed:
     """The attack on two fresh tenants, made once a process."""
     if target.class_ == "live":
-        raise NotApplicable("probes write, and a live target is never written to")
+        raise ProvenElsewhere("probes write, and a live target is never written to")
     connection, _ = open_session(evidence_run.dsn, target.name, target.class_)
     with connection:
         return probe(connection, catalog)

@@ -15,7 +15,7 @@ from pytest_tenantproof import controls
 from pytest_tenantproof.attest.sign import Signer
 from pytest_tenantproof.catalog import Catalog, from_json, read_snapshot, to_json
 from pytest_tenantproof.config import Settings, find_config, load_settings
-from pytest_tenantproof.control import NotApplicable, NotRun, control_of
+from pytest_tenantproof.control import NotApplicable, NotRun, ProvenElsewhere, control_of
 from pytest_tenantproof.errors import EvidenceError, TenantproofError
 from pytest_tenantproof.model import Control, Outcome, Result, Scope
 from pytest_tenantproof.plugin import clocks, collect, finish, progress
@@ -201,8 +201,9 @@ class EvidencePlugin:
         """A fixture that failed makes the control an error; one that skipped leaves it not run, or not applicable."""
         if call.excinfo is None:
             return None
-        if isinstance(call.excinfo.value, NotApplicable):
-            return Result(item.control.id, Outcome.NOT_APPLICABLE, str(call.excinfo.value))
+        if isinstance(why := call.excinfo.value, NotApplicable):
+            elsewhere = isinstance(why, ProvenElsewhere)
+            return Result(item.control.id, Outcome.NOT_APPLICABLE, str(why), elsewhere=elsewhere)
         reason = f"{call.when}: {collect.first_line(call.excinfo.value)}"
         outcome = Outcome.ERROR
         if isinstance(call.excinfo.value, pytest.skip.Exception | NotRun):

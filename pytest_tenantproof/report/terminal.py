@@ -27,11 +27,23 @@ def checklist(report: Report, *, color: bool = False, findings_shown: int = 5) -
             if outcome == "waived":
                 yield f"           until {control['waiver']['expires']}: {_clean(control['waiver']['reason'])}"
             yield from _findings(control, findings_shown)
+    yield from _elsewhere(report)
     if line := _proven_alarms(report):
         yield line
     numbers = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in counts(report).items())
     outcome = {"proven": "passed", "failed": "failed"}.get(report["verdict"], "not_run")
     yield f"verdict: {paint(headline(report), outcome)}: {numbers}"
+
+
+def _elsewhere(report: Report) -> Iterator[str]:
+    """What this class of target cannot run by design, and which bundle proves it."""
+    listed = report.get("proven_elsewhere", ())
+    if listed:
+        yield "proven elsewhere"
+    for there in listed:
+        where = f"{there['target']} {there['run_id']}, {there['age_days']} days old" if there["run_id"] else ""
+        said = "; ".join(filter(None, (there["problem"], where)))
+        yield f"  {'NO' if there['problem'] else 'ok':>7}  {there['control']}  {_clean(said)}"
 
 
 def _proven_alarms(report: Report) -> str:
