@@ -70,9 +70,18 @@ def _parts(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
         lines = [_LINE.fullmatch(line) for line in tail.removesuffix("\n").split("\n")]
         if not text or not tail.endswith("\n") or not all(lines) or any(c < " " and c != "\n" for c in text):
             raise VerificationError("checkpoint-malformed", "the checkpoint is not a signed note.")
-        return text + "\n", [(m[1], base64.b64decode(m[2], validate=True)) for m in lines if m]
+        return text + "\n", [(m[1], _blob(m[2])) for m in lines if m]
     except (UnicodeDecodeError, binascii.Error):
         raise VerificationError("checkpoint-malformed", "the checkpoint is not a signed note.") from None
+
+
+def _blob(text: str) -> bytes:
+    """Bytes of canonical base64. The last character has bits that decoding ignores: set, they would be a change
+    that nobody notices."""
+    blob = base64.b64decode(text, validate=True)
+    if base64.b64encode(blob).decode() != text:
+        raise binascii.Error("not canonical")
+    return blob
 
 
 def open_checkpoint(note: bytes, trusted: Sequence[bytes]) -> Checkpoint:

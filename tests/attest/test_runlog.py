@@ -154,6 +154,17 @@ def test_a_checkpoint_by_another_key_is_refused(history: list[Path], root: Path,
     assert reason(root, signer) == "key-unknown"
 
 
+def test_bits_of_a_signature_that_decoding_ignores_count(history: list[Path], root: Path, signer: Signer) -> None:
+    good = runlog.checkpoint_file(root).read_bytes()
+    assert good.endswith(b"=\n")
+    alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    last = alphabet.index(good[-3])
+    for ignored in (1, 2, 3):
+        changed = good[:-3] + alphabet[last ^ ignored : (last ^ ignored) + 1] + good[-2:]
+        with pytest.raises(VerificationError):
+            note.open_checkpoint(changed, [signer.public])
+
+
 def test_every_byte_of_a_checkpoint_counts(history: list[Path], root: Path, signer: Signer) -> None:
     file = runlog.checkpoint_file(root)
     good = file.read_bytes()
