@@ -17,10 +17,12 @@ from pytest_tenantproof.probes.identities import Identity
 from pytest_tenantproof.probes.rows import Row, Tenant, savepoint
 from pytest_tenantproof.probes.values import literal
 
-__all__ = ["Attempt", "Breach", "Target", "attack_table", "statements"]
+__all__ = ["Attempt", "Breach", "Target", "attack_table", "grants", "statements"]
 
 _POLICY = "42501"
 _CONSTRAINTS = "23"
+_ROW_SECURITY = ("ExecWithCheckOptions", "check_enable_rls")
+"""The server's functions that refuse in the name of row security: 42501 alone may be a missing grant on anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Target:
     move: str
     delete: str
     setup: tuple[str, ...]
+    attacker: str
+    """The attacker's tenant."""
 
 
 Judge = Callable[[Any], str]
@@ -97,7 +101,8 @@ class _Attack:
         if state.startswith(_CONSTRAINTS) and operation != "SELECT":
             name = error.diag.constraint_name or error.diag.column_name or state
             return self._attempt(operation, sql, f"got past row security: only {name} stopped it", privilege)
-        if state == _POLICY or (self.identity.unsure and state[:2] in ("22", "P0", "TP", "42", "28")):
+        by_policy = state == _POLICY and error.diag.source_function in _ROW_SECURITY
+        if by_policy or (self.identity.unsure and state[:2] in ("22", "P0", "TP", "42", "28")):
             return Attempt(self.table.name, operation, self.identity)
         return Attempt(self.table.name, operation, self.identity, problem=f"ended in {state or type(error).__name__}")
 
@@ -139,11 +144,16 @@ def attack_table(
 
 
 def _defences_down(table: Table, role: str, all_off: bool) -> Iterator[str]:
+    yield from grants(table, role)
+    yield f"ALTER TABLE {table.name} DISABLE TRIGGER {'ALL' if all_off else 'USER'}"
+
+
+def grants(table: Table, role: str) -> Iterator[str]:
+    """Statements that give a role every right on a table that row security bounds."""
     schema, to = _ident(table.schema), _ident(role)
     yield f"GRANT USAGE ON SCHEMA {schema} TO {to}"
     yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table.name} TO {to}"
     yield f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {to}"
-    yield f"ALTER TABLE {table.name} DISABLE TRIGGER {'ALL' if all_off else 'USER'}"
 
 
 def _ident(name: str) -> str:
@@ -154,6 +164,8 @@ def _attacks(attack: _Attack) -> Iterator[Attempt]:
     target, table = attack.target, attack.table.name
     seen = f"SELECT count(*) FROM {table} WHERE {target.row.where}"
     yield attack.attempt("SELECT", seen, lambda c: _found(c.fetchone()[0]), "SELECT")
+    if others := _strangers(attack):
+        yield attack.attempt("SELECT", others, lambda c: _found(c.fetchone()[0]), "SELECT")
     before = attack.state()
     yield attack.attempt("UPDATE", target.steal, attack.changed(before, "changed another tenant's row"), "UPDATE")
     yield attack.attempt("DELETE", target.delete, attack.changed(before, "deleted another tenant's row"), "DELETE")
@@ -161,6 +173,20 @@ def _attacks(attack: _Attack) -> Iterator[Attempt]:
         yield attack.attempt("INSERT", target.insert, lambda c: _wrote(c.rowcount), "INSERT")
     if target.move and attack.identity.lawful:
         yield attack.attempt("MOVE", target.move, lambda c: _moved(c.rowcount), "UPDATE")
+
+
+def _strangers(attack: _Attack) -> str:
+    """Rows that were there before the attack, of any tenant but the attacker's own."""
+    column = attack.catalog.tenant_column(attack.table)
+    if column is None:
+        return ""
+    name = _ident(column.name)
+    condition = (
+        f"{name} <> {literal(attack.target.attacker)}::{column.type}"
+        if attack.identity.lawful
+        else f"{name} IS NOT NULL"
+    )
+    return f"SELECT EXISTS (SELECT FROM {attack.table.name} WHERE {condition})"
 
 
 def _found(count: int) -> str:

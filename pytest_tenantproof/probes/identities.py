@@ -1,11 +1,11 @@
 """Who attacks: clients with every kind of claim that a gateway may pass on, and real logins."""
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_tenantproof.catalog import Catalog
+from pytest_tenantproof.probes.binding import Binding
 from pytest_tenantproof.probes.rows import Tenant
 from pytest_tenantproof.probes.values import literal
 
@@ -41,72 +41,70 @@ def _ident(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _claims(catalog: Catalog, role: str, tenant: Tenant, **more: Any) -> dict[str, Any]:
-    """Claims as Supabase, and those who imitate it, write them: the tenant at the top and in app_metadata."""
-    names = dict.fromkeys((*catalog.settings.tenant_column, "tenant_id"))
-    ids: dict[str, Any] = dict.fromkeys(names, tenant.id)
-    held: dict[str, Any] = {"sub": tenant.user, "role": role, "aud": role, "email": f"{tenant.name}@example.com"}
-    return {**held, **ids, "app_metadata": dict(ids), "user_metadata": {}, **more}
+def owner(binding: Binding, role: str, tenant: Tenant, **more: Any) -> Identity:
+    """The tenant's own user, who is permitted what the product permits; `more` replaces claims of the token."""
+    claims = binding.claims(role, tenant.id, tenant.user, **more)
+    return Identity(
+        f"{role} of {tenant.name}", role, binding.settings(claims, tenant.id, tenant.user), lawful=tenant.name
+    )
 
 
-def _settings(catalog: Catalog, claims: Mapping[str, Any], tenant: Tenant | None = None) -> dict[str, str]:
-    """The settings that carry the claims: the gateway's, and the product's own trusted ones."""
-    own = [s for s in catalog.settings.trusted_settings if not s.startswith("request.jwt.") and "*" not in s]
-    return {"request.jwt.claims": json.dumps(claims), **dict.fromkeys(own, tenant.id if tenant else "")}
+def attackers(catalog: Catalog, binding: Binding, a: Tenant, b: Tenant, *, superuser: bool) -> tuple[Identity, ...]:
+    """Everybody who must not reach tenant `b`. Logins can be taken on by a superuser only."""
+    return tuple(_attackers(catalog, binding, a, b, superuser))
 
 
-def owner(catalog: Catalog, role: str, tenant: Tenant) -> Identity:
-    """The tenant's own user, who is permitted what the product permits."""
-    settings = _settings(catalog, _claims(catalog, role, tenant), tenant)
-    return Identity(f"{role} of {tenant.name}", role, settings, lawful=tenant.name)
-
-
-def attackers(catalog: Catalog, a: Tenant, b: Tenant, *, superuser: bool) -> tuple[Identity, ...]:
-    """Everybody who must not reach tenant `b`."""
-    return tuple(_attackers(catalog, a, b, superuser))
-
-
-def _attackers(catalog: Catalog, a: Tenant, b: Tenant, superuser: bool) -> Iterator[Identity]:
+def _attackers(catalog: Catalog, binding: Binding, a: Tenant, b: Tenant, superuser: bool) -> Iterator[Identity]:
     anonymous = set(catalog.settings.anonymous_roles)
     for role in catalog.client_roles:
         if role in anonymous:
             yield Identity(f"{role} without claims", role, unsure=True)
-            yield Identity(f"{role} with a key's claims", role, _settings(catalog, {"role": role}), unsure=True)
+            yield Identity(f"{role} with a key's claims", role, binding.settings({"role": role}), unsure=True)
+            yield from _settable(binding, role, b)
             continue
-        yield from _clients(catalog, role, a, b)
+        yield from _clients(binding, role, a, b)
         if superuser:
-            for login in catalog.gateway_roles:
-                if role in catalog.graph.becomes(login.name) and not catalog.is_admin(login.name):
-                    settings = _settings(catalog, _claims(catalog, role, a), a)
-                    yield Identity(f"{role} of {a.name} by login {login.name}", role, settings, login.name, a.name)
+            for login in _logins(catalog, role):
+                lawful = owner(binding, role, a)
+                yield replace(lawful, name=f"{lawful.name} by login {login}", login=login)
+    if superuser:
+        for login in sorted({n for role in catalog.client_roles for n in _logins(catalog, role)}):
+            yield Identity(f"login {login} without SET ROLE", login, login=login, unsure=True)
     for role in catalog.settings.scoped_roles:
         if role in catalog.graph.roles:
             yield Identity(f"{role} with no tenant bound", role, unsure=True)
-            forged = _settings(catalog, _claims(catalog, role, b), b)
+            forged = binding.settings(binding.claims(role, b.id, b.user), b.id, b.user)
             yield Identity(f"{role} with claims it set itself", role, forged, unsure=True)
 
 
-def _clients(catalog: Catalog, role: str, a: Tenant, b: Tenant) -> Iterator[Identity]:
-    names = dict.fromkeys((*catalog.settings.tenant_column, "tenant_id"))
-    yield owner(catalog, role, a)
+def _logins(catalog: Catalog, role: str) -> list[str]:
+    found = (login.name for login in catalog.gateway_roles if role in catalog.graph.becomes(login.name))
+    return [name for name in found if not catalog.is_admin(name)]
+
+
+def _clients(binding: Binding, role: str, a: Tenant, b: Tenant) -> Iterator[Identity]:
+    yield owner(binding, role, a)
     yield Identity(f"{role} without claims", role, unsure=True)
-    yield Identity(f"{role} with empty claims", role, _settings(catalog, {}), unsure=True)
-    nobody = {"sub": None, "role": role, **dict.fromkeys(names), "app_metadata": dict.fromkeys(names)}
-    yield Identity(f"{role} with NULL claims", role, _settings(catalog, nobody), unsure=True)
-    for wrong in ("' OR true --", 0, True, {"id": b.id}, [b.id], ""):
-        broken = {
-            "sub": wrong,
-            "role": role,
-            **dict.fromkeys(names, wrong),
-            "app_metadata": dict.fromkeys(names, wrong),
-        }
-        yield Identity(
-            f"{role} with claims of type {type(wrong).__name__}", role, _settings(catalog, broken), unsure=True
-        )
-    forged = _claims(
-        catalog, role, a, user_metadata={**dict.fromkeys(names, b.id), "sub": b.user, "role": "service_role"}
-    )
-    yield Identity(f"{role} of {a.name} with forged user_metadata", role, _settings(catalog, forged, a), lawful=a.name)
-    legacy = _settings(catalog, _claims(catalog, role, a), a)
-    legacy |= {f"request.jwt.claim.{name}": b.id for name in names}
-    yield Identity(f"{role} of {a.name}, contradicted by legacy claims", role, legacy, lawful=a.name)
+    for text in ("{}", "[]", "null", "{tenant"):
+        yield Identity(f"{role} with claims {text}", role, {"request.jwt.claims": text}, unsure=True)
+    for wrong in (None, "' OR true --", 0, True, {"id": b.id}, [b.id], ""):
+        claims = binding.settings(binding.claims(role, wrong, wrong))
+        yield Identity(f"{role} with claims of type {type(wrong).__name__}", role, claims, unsure=True)
+    names = dict.fromkeys((*binding.names, "tenant_id"), b.id)
+    editable = {**names, "sub": b.user, "role": "service_role"}
+    for name in ("user_metadata", "raw_user_meta_data"):
+        yield replace(owner(binding, role, a, **{name: editable}), name=f"{role} of {a.name} with forged {name}")
+    yield from _settable(binding, role, b)
+    lawful = owner(binding, role, a)
+    for setting in binding.foreign:
+        given = {**lawful.settings, setting: b.id}
+        yield replace(lawful, name=f"{lawful.name} that sets {setting}", settings=given)
+    legacy = {**lawful.settings, **{f"request.jwt.claim.{name}": b.id for name in names}}
+    yield replace(lawful, name=f"{lawful.name}, contradicted by legacy claims", settings=legacy)
+
+
+def _settable(binding: Binding, role: str, b: Tenant) -> Iterator[Identity]:
+    """Settings that no gateway sets: whoever reaches SQL may set them."""
+    for setting in binding.foreign:
+        given = {**binding.settings({"role": role}), setting: b.id}
+        yield Identity(f"{role} of no tenant that sets {setting}", role, given, unsure=True)

@@ -10,7 +10,8 @@ import psycopg
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.catalog.model import Function, Table
 from pytest_tenantproof.catalog.plpgsql import exit_of
-from pytest_tenantproof.probes.attacks import Attempt, Breach, Target, attack_table, statements
+from pytest_tenantproof.probes.attacks import Attempt, Breach, Target, attack_table, grants, statements
+from pytest_tenantproof.probes.binding import Binding, bind
 from pytest_tenantproof.probes.identities import Identity, attackers, owner
 from pytest_tenantproof.probes.rows import Rows, Tenant, savepoint
 from pytest_tenantproof.probes.values import Values, literal
@@ -65,6 +66,7 @@ class _Probe:
         self.connection, self.catalog = connection, catalog
         self.done = Probed()
         self.a, self.b = Tenant("tenant A"), Tenant("tenant B")
+        self.binding = Binding()
         row = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
         self.superuser = bool(row and row[0])
 
@@ -76,7 +78,10 @@ class _Probe:
         for tenant in (self.b, self.a):
             rows.fill(tenant)
         self.done.problems.update(rows.problems)
-        identities = attackers(self.catalog, self.a, self.b, superuser=self.superuser)
+        self.binding = bind(self.connection, self.catalog, self.b)
+        for expression in () if self.binding.proven else self.binding.unproven:
+            self.done.problems[expression] = "no claim or setting makes it give the tenant or user, so nothing is shown"
+        identities = attackers(self.catalog, self.binding, self.a, self.b, superuser=self.superuser)
         if not identities:
             self.done.problems["(identities)"] = "no client role exists: nobody to attack as"
         for target in self._targets(rows):
@@ -84,6 +89,7 @@ class _Probe:
             self._permit(target)
             for attempt in attack_table(self.connection, self.catalog, target, identities, all_off=self.superuser):
                 self.done.add(attempt)
+            self._prove_use(target.table)
         for attempt in (*self._views(identities), *self._calls(identities), *self._misalign()):
             self.done.add(attempt)
         return self.done
@@ -112,7 +118,7 @@ class _Probe:
             steal, move = statements(self.catalog, table, row, self.a, self.b)
             setup = tuple(r.insert.rpartition(" RETURNING ")[0] for r in self.b.rows.values() if r.insert)
             delete = f"DELETE FROM {table.name}" + ("" if self.superuser else f" WHERE {row.where}")
-            yield Target(table, row, insert, steal, move, delete, setup)
+            yield Target(table, row, insert, steal, move, delete, setup, self.a.id)
 
     def _holds(self, table: Table, where: str) -> bool:
         found = self.connection.execute(f"SELECT EXISTS (SELECT FROM {table.name} WHERE {where})".encode()).fetchone()
@@ -123,11 +129,26 @@ class _Probe:
         for role in self.catalog.client_roles:
             with savepoint(self.connection):
                 try:
-                    self.connection.execute(owner(self.catalog, role, self.b).become.encode())
+                    if role in self.catalog.settings.anonymous_roles:
+                        continue
+                    for statement in grants(target.table, role):
+                        self.connection.execute(statement.encode())
+                    self.connection.execute(owner(self.binding, role, self.b).become.encode())
                     if self._holds(target.table, target.row.where):
                         self.done.permitted.add((target.table.name, role))
                 except psycopg.Error:
                     continue
+
+    def _prove_use(self, table: Table) -> None:
+        if self._admits(table) and not any(name == table.name for name, _ in self.done.permitted):
+            why = "its policies do not even let the tenant's own user read the row: a refusal to others says nothing"
+            self.done.problems.setdefault(table.name, why)
+
+    def _admits(self, table: Table) -> bool:
+        """Whether a permissive policy lets a client role read anything at all; without one, row security refuses."""
+        roles = {name for role in self.catalog.client_roles for name in self.catalog.graph.acts_as(role)}
+        reads = (p for p in table.policies if p.permissive and p.command in ("ALL", "SELECT"))
+        return any(roles & set(p.roles) and p.using.strip("() ") != "false" for p in reads)
 
     # --- views and functions -------------------------------------------------------------------------
 

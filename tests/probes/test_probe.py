@@ -164,3 +164,41 @@ def test_triggers_that_reach_out_are_silenced(attack: Run) -> None:
     )
     assert probed.silenced == ["public.messages tell"]
     assert probed.problems == {}
+
+
+def test_a_refusal_by_a_function_is_not_row_securitys(attack: Run) -> None:
+    """The policy is wide open, and only a missing EXECUTE stands before it: 42501 as well."""
+    probed = attack(
+        "CREATE FUNCTION app.closed() RETURNS boolean LANGUAGE sql STABLE AS 'SELECT true';"
+        "REVOKE EXECUTE ON FUNCTION app.closed() FROM PUBLIC;"
+        "CREATE POLICY x ON units FOR SELECT TO authenticated USING (app.closed())"
+    )
+    assert "42501" in probed.problems["public.units"]
+
+
+def test_attacks_without_a_lawful_user_prove_nothing(attack: Run) -> None:
+    """Nobody can bind a tenant any more: everything is refused, and that is no isolation."""
+    probed = attack(
+        "CREATE OR REPLACE FUNCTION app.current_tenant_id() RETURNS uuid LANGUAGE sql STABLE SET search_path = '' AS"
+        " 'SELECT NULL::uuid'"
+    )
+    assert probed.breaches == []
+    assert "own user" in probed.problems["public.units"]
+
+
+def test_a_setting_that_anybody_may_set_is_tried(attack: Run) -> None:
+    probed = attack(
+        "CREATE POLICY x ON units FOR SELECT TO authenticated"
+        " USING (tenant_id = nullif(current_setting('app.debug_tenant', true), '')::uuid)"
+    )
+    found = {b.identity.name for b in probed.breaches if b.object == "public.units"}
+    assert "authenticated of tenant A that sets app.debug_tenant" in found
+
+
+def test_rows_that_were_there_before_are_asked_for(attack: Run) -> None:
+    """The fresh tenants are hidden from each other; those of last year are not."""
+    probed = attack(
+        "CREATE POLICY x ON units FOR SELECT TO authenticated"
+        " USING (tenant_id IN (SELECT md5('tenant' || n)::uuid FROM generate_series(1, 4) n))"
+    )
+    assert ("public.units", "SELECT") in operations(probed)
