@@ -3,7 +3,7 @@
 from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._maps import ACCESS, INTEGRITY
 from pytest_tenantproof.model import Severity
-from pytest_tenantproof.probes import Probed
+from pytest_tenantproof.probes import Probed, Stored, unknown
 
 _HEAD = "-- Shows the breach with made-up tenants, and rolls back; then mend the policy or key of this object.\n"
 
@@ -113,6 +113,30 @@ def test_misalignment_is_refused(probes: Probed, findings: Findings) -> None:
 
 
 @control(
+    "TP311",
+    title="Rows that are there satisfy the constraints that are",
+    severity=Severity.HIGH,
+    requirement="D1",
+    maps=INTEGRITY,
+)
+@falsified_by(given={"stored": (Stored("public.x", "x_fk", broken=True),)})
+def test_stored_rows_satisfy_their_constraints(stored: tuple[Stored, ...], findings: Findings) -> None:
+    """A restore or a bulk load with session_replication_role = replica checks no foreign key, and the key reads as
+    valid ever after. A row of one tenant may so point at another's parent although the schema forbids it.
+
+    For each foreign key and check one row that breaks it is looked for, reading only and within a time limit.
+    Repair the rows (`tenantproof recover`), then drop the constraint and add it again.
+    """
+    for each in stored:
+        if each.broken:
+            findings.add(each.table, f"holds a row that its constraint {each.constraint} forbids")
+    if not len(findings) and (open_questions := list(unknown(stored))):
+        findings.not_run("; ".join(open_questions[:20]))
+    if not stored:
+        findings.not_run("no constraint of a tenant table could be looked at")
+
+
+@control(
     "TP312",
     title="Every table with tenants' rows could be attacked",
     severity=Severity.HIGH,
@@ -129,3 +153,23 @@ def test_probes_are_complete(probes: Probed, findings: Findings) -> None:
         findings.not_run("no table could be attacked")
     if probes.problems:
         findings.not_run("; ".join(f"{name}: {why}" for name, why in sorted(probes.problems.items())))
+
+
+@control(
+    "TP321",
+    title="On the live target no identity reads another tenant's rows",
+    severity=Severity.CRITICAL,
+    requirement="A1",
+    maps=ACCESS,
+)
+@falsified_by(given={"live_probes": Probed(problems={"(claims)": "unproven"}, tables=["public.x"])})
+def test_no_one_reads_anothers_rows_live(live_probes: Probed, findings: Findings) -> None:
+    """What was shown on staging is shown once more where the data is: two existing tenants, every identity, reading
+    only, in a session that cannot write. Needs TENANTPROOF_<TARGET>_PROBE_DSN: a role that reads the registry and
+    memberships and may become the client roles. No id and no row of a tenant is kept.
+    """
+    _report(live_probes, findings, "SELECT")
+    if not len(findings) and live_probes.problems:
+        findings.not_run("; ".join(f"{name}: {why}" for name, why in sorted(live_probes.problems.items())))
+    if not live_probes.tables:
+        findings.not_run("no table could be attacked")

@@ -28,7 +28,7 @@ from pytest_tenantproof.plugin.drill import Drills
 from pytest_tenantproof.plugin.provision import migrations_of
 from pytest_tenantproof.plugin.session import EvidencePlugin
 from pytest_tenantproof.plugin.storage import BackupStorage, open_storage
-from pytest_tenantproof.probes import Probed, probe
+from pytest_tenantproof.probes import Probed, Stored, probe, probe_live, scan
 from pytest_tenantproof.scan import Known, contents, known_of
 from pytest_tenantproof.target import TargetInfo, connect, open_session, rolled_back
 
@@ -46,11 +46,13 @@ __all__ = [
     "findings",
     "known",
     "last_digests",
+    "live_probes",
     "migrations",
     "probes",
     "readings",
     "scripts",
     "secrets",
+    "stored",
     "target",
     "today",
 ]
@@ -110,6 +112,32 @@ def last_digests(evidence_run: EvidencePlugin) -> dict[str, str]:
         return {}
     digests: dict[str, str] = strictjson.load((found[-1] / "report.json").read_bytes(), "report.json")["digests"]
     return digests
+
+
+@pytest.fixture(scope="session")
+def stored(evidence_run: EvidencePlugin, target: TargetInfo, catalog: Catalog) -> tuple[Stored, ...]:
+    """Rows that break a constraint. A live target is read through its PROBE DSN: an auditor reads no rows."""
+    dsn = _probe_dsn(evidence_run, target) if target.class_ == "live" else evidence_run.dsn
+    connection, _ = open_session(dsn, target.name, target.class_)
+    with connection:
+        return scan(connection, catalog)
+
+
+@pytest.fixture(scope="session")
+def live_probes(evidence_run: EvidencePlugin, target: TargetInfo, catalog: Catalog) -> Probed:
+    """Attacks that only read, on a live target's own tenants, in a read-only session through its PROBE DSN."""
+    if target.class_ != "live":
+        raise NotApplicable("two fresh tenants are attacked here, which shows more (TP301)")
+    connection, _ = open_session(_probe_dsn(evidence_run, target), target.name, target.class_)
+    with connection:
+        return probe_live(connection, catalog)
+
+
+def _probe_dsn(evidence_run: EvidencePlugin, target: TargetInfo) -> str:
+    variable = environment_name(target.name, "PROBE_DSN")
+    if not os.environ.get(variable, "").strip():
+        raise NotApplicable(f"tenants' rows are read on a live target through {variable} only, which is not set")
+    return evidence_run.settings.dsn(target.name, "PROBE")
 
 
 @pytest.fixture(scope="session")

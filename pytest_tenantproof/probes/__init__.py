@@ -1,6 +1,8 @@
 """Live attacks on two fresh tenants, in one transaction that is rolled back whatever happens."""
 
 from pytest_tenantproof.probes.attacks import Breach
+from pytest_tenantproof.probes.live import probe_live
 from pytest_tenantproof.probes.run import Probed, probe
+from pytest_tenantproof.probes.stored import Stored, scan, unknown
 
-__all__ = ["Breach", "Probed", "probe"]
+__all__ = ["Breach", "Probed", "Stored", "probe", "probe_live", "scan", "unknown"]

@@ -19,7 +19,7 @@ from pytest_tenantproof.controls.judge import judge_function
 from pytest_tenantproof.declared import Declared
 from pytest_tenantproof.errors import CatalogError, TargetUnreachable
 from pytest_tenantproof.model import Control, Falsified, Fault, Finding, Outcome, Result
-from pytest_tenantproof.probes import probe
+from pytest_tenantproof.probes import probe, scan
 from pytest_tenantproof.prove.clone import rebuild
 from pytest_tenantproof.prove.placeholders import fill, placeholders
 from pytest_tenantproof.target import TargetInfo, find_bin, rolled_back, start
@@ -55,6 +55,7 @@ class Prover:
             "target": lambda *_: info,
             "clocks": lambda *_: {},
             "probes": probe,
+            "stored": scan,
         }
         self._before: dict[str, frozenset[Finding]] = {}
 

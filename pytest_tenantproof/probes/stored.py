@@ -1,0 +1,70 @@
+"""Rows already stored that a constraint forbids: loaded with triggers off, a 'valid' constraint never saw them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from pytest_tenantproof.catalog import Catalog
+from pytest_tenantproof.catalog.model import Constraint, Table
+
+__all__ = ["Stored", "scan", "unknown"]
+
+_TIMEOUT = "20s"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One constraint of one table: whether a row breaks it, or why that is not known."""
+
+    table: str
+    constraint: str
+    broken: bool = False
+    unknown: str = ""
+
+
+def scan(connection: psycopg.Connection[Any], catalog: Catalog) -> tuple[Stored, ...]:
+    """Looks for one row that breaks each foreign key and check of the tables that hold tenants' rows.
+
+    Reads only, and stops at the first such row. A session bound by row security learns nothing: it says so.
+    Raises psycopg.Error only when the session ends.
+    """
+    roots = (t for t in catalog.isolated_tables if not t.is_partition)
+    found = ((t, c, q) for t in roots for c in t.constraints if (q := _broken(t, c)))
+    return tuple(_look(connection, table, constraint, query) for table, constraint, query in found)
+
+
+def _look(connection: psycopg.Connection[Any], table: Table, constraint: Constraint, query: sql.Composable) -> Stored:
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(f"SET LOCAL statement_timeout = '{_TIMEOUT}'; SET LOCAL row_security = off")
+            row = connection.execute(sql.SQL("SELECT EXISTS ({})").format(query)).fetchone()
+    except psycopg.Error as error:
+        if connection.closed:
+            raise
+        return Stored(table.name, constraint.name, unknown=f"SQLSTATE {error.sqlstate}")
+    return Stored(table.name, constraint.name, broken=bool(row and row[0]))
+
+
+def _broken(table: Table, constraint: Constraint) -> sql.Composable | None:
+    """A query for rows that break the constraint; None for kinds that an index enforces."""
+    name = sql.SQL(table.name)  # format('%I.%I') of the catalog: quoted already
+    if constraint.kind == "check":
+        condition = constraint.definition.removesuffix(" NOT VALID").removesuffix(" NO INHERIT").removeprefix("CHECK ")
+        return sql.SQL("SELECT FROM {} WHERE NOT ({})").format(name, sql.SQL(condition))
+    if constraint.kind != "foreign" or constraint.match == "partial":
+        return None
+    pairs = list(zip(constraint.columns, constraint.target_columns, strict=True))
+    same = sql.SQL(" AND ").join(sql.SQL("p.{} = c.{}").format(sql.Identifier(b), sql.Identifier(a)) for a, b in pairs)
+    glue = sql.SQL(" OR " if constraint.match == "full" else " AND ")
+    held = glue.join(sql.SQL("c.{} IS NOT NULL").format(sql.Identifier(a)) for a, _ in pairs)
+    return sql.SQL("SELECT FROM {} c WHERE ({}) AND NOT EXISTS (SELECT FROM {} p WHERE {})").format(
+        name, held, sql.SQL(constraint.target), same
+    )
+
+
+def unknown(found: tuple[Stored, ...]) -> Iterator[str]:
+    """What was not established, for people."""
+    return (f"{s.table}, {s.constraint}: {s.unknown}" for s in found if s.unknown)
