@@ -20,6 +20,8 @@ from pytest_tenantproof.target import rolled_back
 __all__ = ["Probed", "probe"]
 
 _TIMEOUT = "10s"
+_TURN = 7_310_031
+"""Key of the advisory lock that attacks on one database take in turn."""
 _UNIQUE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
 
 
@@ -58,7 +60,15 @@ def probe(connection: psycopg.Connection[Any], catalog: Catalog) -> Probed:
         with savepoint(connection):
             return _Probe(connection, catalog).run()
     with rolled_back(connection):
+        _take_turn(connection)
         return _Probe(connection, catalog).run()
+
+
+def _take_turn(connection: psycopg.Connection[Any]) -> None:
+    """Waits for other workers' attacks on this database: each locks tables in its own order, so two would deadlock."""
+    connection.execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_TURN,))
+    connection.execute(f"SET LOCAL lock_timeout = '{_TIMEOUT}'; SET LOCAL statement_timeout = '{_TIMEOUT}'")
 
 
 class _Probe:

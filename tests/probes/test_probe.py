@@ -1,6 +1,7 @@
 """Probes find what is open, are not fooled by what hides it, and leave nothing behind."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -202,3 +203,15 @@ def test_rows_that_were_there_before_are_asked_for(attack: Run) -> None:
         " USING (tenant_id IN (SELECT md5('tenant' || n)::uuid FROM generate_series(1, 4) n))"
     )
     assert ("public.units", "SELECT") in operations(probed)
+
+
+def test_two_workers_attack_one_database_in_turn(reference_database: str) -> None:
+    """Each takes table locks in an order of its own: at once they would deadlock, and one would report an error."""
+
+    def work(_: int) -> Probed:
+        with psycopg.connect(reference_database, autocommit=True) as connection:
+            return probe(connection, Catalog(read_snapshot(connection), reference_settings()))
+
+    with ThreadPoolExecutor(2) as pool:
+        for probed in pool.map(work, range(2)):
+            assert (probed.breaches, probed.problems) == ([], {})
