@@ -81,7 +81,8 @@ def unique(controls: tuple[Control, ...]) -> tuple[Control, ...]:
 
 
 def _fault(fault: Fault) -> list[str]:
-    return [fault.sql, *fault.also, *(repr(sorted(m.items())) for m in (fault.settings, fault.given) if m)]
+    """What of a fault is the same in every process: values that are objects are named, not spelled out."""
+    return [fault.sql, *fault.also, *(f"settings.{name}" for name in fault.settings), *sorted(fault.given)]
 
 
 def catalogue_digest(controls: tuple[Control, ...]) -> str:

@@ -1,5 +1,7 @@
 """Every control fires on each of its faults, alone or with those it names, and is green again after."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import psycopg
@@ -8,6 +10,7 @@ import pytest
 from pytest_tenantproof.catalog import Catalog, read_snapshot
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.control import control_of
+from pytest_tenantproof.controls import catalogue, catalogue_digest
 from pytest_tenantproof.controls.judge import functions, judge, judge_given, static_ids
 from pytest_tenantproof.migrate import migrations_folder, status
 from pytest_tenantproof.model import Fault, Outcome, Result
@@ -95,3 +98,9 @@ def test_a_changed_ledger_turns_the_migrations_control_red(fault: str, reference
                 connection.execute(sql.encode())
                 found = status(connection, migrations_folder())
             assert judge("TP913", catalog, migrations=found).outcome is expected, sql
+
+
+def test_the_catalogue_has_one_digest_in_every_process() -> None:
+    code = "from pytest_tenantproof import controls; print(controls.catalogue_digest(controls.catalogue()))"
+    told = {subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout for _ in range(2)}
+    assert told == {f"{catalogue_digest(catalogue())}\n".encode()}
