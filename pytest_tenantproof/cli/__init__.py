@@ -10,7 +10,7 @@ from pytest_tenantproof.cli import audit, backup, database, evidence, gate, guar
 from pytest_tenantproof.cli.base import Verb
 from pytest_tenantproof.errors import TenantproofError, VerificationError
 
-__all__ = ["VERBS", "main"]
+__all__ = ["VERBS", "main", "parser"]
 
 VERBS: dict[str, Verb] = {
     **database.VERBS,
@@ -27,22 +27,22 @@ VERBS: dict[str, Verb] = {
 }
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tenantproof", description="Evidence of tenant isolation and recovery.")
-    parser.add_argument("--version", action="version", version=pytest_tenantproof.__version__)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+def parser() -> argparse.ArgumentParser:
+    """All verbs, as the command line takes them."""
+    root = argparse.ArgumentParser(prog="tenantproof", description="Evidence of tenant isolation and recovery.")
+    root.add_argument("--version", action="version", version=pytest_tenantproof.__version__)
+    verbs = root.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
         sub = verbs.add_parser(name, help=verb.help, description=verb.help, epilog=f"example: {verb.example}")
         sub.add_argument("--json", action="store_true", help="answer in JSON")
         verb.arguments(sub)
-    return parser
+    return root
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb. Exit status: 0 done, 1 failed, 2 could not be established, 3 internal, 4 usage."""
-    parser = _parser()
     try:
-        options = parser.parse_args(arguments)
+        options = parser().parse_args(arguments)
     except SystemExit as stop:
         return 0 if stop.code in (0, None) else 4
     try:
