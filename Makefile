@@ -6,7 +6,7 @@ FAULTS ?= tests/faults/faults.tsv
 BENIGN ?= tests/faults/benign.tsv
 
 .DEFAULT_GOAL := help
-.PHONY: help evidence test test-long check lint types docs faults bench clean
+.PHONY: help evidence test test-long check lint types workflows docs faults bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -35,6 +35,9 @@ lint: $(STAMP)  ## ruff and import contracts
 
 types: $(STAMP)  ## mypy --strict, tests too
 	@$(BIN)/mypy
+
+workflows: $(STAMP)  ## actionlint and zizmor on .github/workflows
+	@$(BIN)/actionlint && $(BIN)/zizmor --offline --quiet .github/workflows
 
 docs: $(STAMP)  ## docs/controls/ from the code
 	@$(BIN)/python -m pytest_tenantproof.controls.docs docs/controls

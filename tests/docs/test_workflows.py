@@ -1,0 +1,89 @@
+"""The workflows are clean, give no more rights than they need, and the gate refuses what it must."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import REPOSITORY
+
+FOLDER = REPOSITORY / ".github" / "workflows"
+WORKFLOWS = sorted(FOLDER.glob("*.yml"))
+TOOLS = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize("command", [["actionlint"], ["zizmor", "--offline", "--quiet"]], ids=lambda c: c[0])
+def test_linters_find_nothing(command: list[str]) -> None:
+    line = [str(TOOLS / command[0]), *command[1:], *map(str, WORKFLOWS)]
+    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_linters_find_a_mistake(tmp_path: Path) -> None:
+    """Both are really run: an unpinned action and a script that takes its text from an event are refused."""
+    bad = (FOLDER / "canary.yml").read_text()
+    bad = re.sub(r"@[0-9a-f]{40} # v\S+", "@v4", bad, count=1)
+    bad = bad.replace("run: .venv", "run: echo ${{ github.event.issue.titel }} ${{ github.head_ref }}; .venv", 1)
+    (tmp_path / "bad.yml").write_text(bad.replace("runs-on: ubuntu-24.04", "runs-on: ubuntu-1.0"))
+    for command in (["actionlint"], ["zizmor", "--offline", "--quiet"]):
+        line = [str(TOOLS / command[0]), *command[1:], str(tmp_path / "bad.yml")]
+        assert subprocess.run(line, capture_output=True, check=False).returncode != 0, command[0]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
+def test_rights_time_and_pins(path: Path) -> None:
+    text = path.read_text()
+    assert "\npermissions: {}\n" in text
+    assert "\nconcurrency:\n" in text
+    jobs = text.partition("\njobs:\n")[2]
+    names = re.findall(r"^  ([a-z]+):$", jobs, re.M)
+    assert len(re.findall(r"^    timeout-minutes: \d+$", jobs, re.M)) == len(names) > 0
+    assert len(re.findall(r"^    permissions:$", jobs, re.M)) == len(names)
+    assert set(re.findall(r"^      ([a-z-]+): (?:read|write)\b", jobs, re.M)) <= {"contents", "actions"}
+    assert ": write" not in text
+    uses = re.findall(r"uses: (\S+)( # v[\d.]+)?$", text, re.M)
+    assert uses
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action) and version for action, version in uses), uses
+
+
+def test_only_who_restores_has_the_private_backup_key() -> None:
+    for path in WORKFLOWS:
+        for job in re.split(r"\n(?=  [a-z]+:\n)", path.read_text().partition("\njobs:\n")[2]):
+            if "BACKUP_PRIVATE_KEY" in job:
+                assert "environment: tenantproof-restore" in job
+                assert "PROD" not in job
+            assert "secrets." not in job or "environment: " in job
+
+
+GH = """#!/bin/sh
+case "$1" in
+run) case "$2" in
+    list) printf '%s' "$FAKE_RUN" ;;
+    download) test -n "$FAKE_EVIDENCE" || exit 1; cp -r "$FAKE_EVIDENCE" evidence ;;
+    esac ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(("run", "given", "passes"), [("", "", False), ("7", "", False), ("7", "found", True)])
+def test_the_gate_fails_without_evidence(tmp_path: Path, run: str, given: str, passes: bool) -> None:
+    """The shell of its step, with a stand-in for GitHub; verifying is tested in tests/attest/test_policy.py."""
+    (tmp_path / "gh").write_text(GH)
+    (tmp_path / "gh").chmod(0o755)
+    (tmp_path / "found").mkdir()
+    (tmp_path / "evidence").mkdir()  # left from an earlier checkout; it must not count
+    text = (FOLDER / "pre-deploy-gate.yml").read_text().partition("name: Fetch the evidence")[2]
+    script = re.sub(r"^ {10}", "", text.partition("run: |\n")[2].partition("      - name:")[0], flags=re.M)
+    environment = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "FAKE_RUN": run,
+        "FAKE_EVIDENCE": given and str(tmp_path / given),
+    }
+    environment |= {"RUN": "", "WORKFLOW": "nightly.yml", "BRANCH": "main", "ARTIFACT": "evidence-staging"}
+    done = subprocess.run(
+        ["bash", "-e", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode == 0) is passes, done.stdout + done.stderr
+    assert (tmp_path / "evidence").exists() is passes
