@@ -1,5 +1,6 @@
 """report.json: the detailed record of a run, from frozen parts to canonical bytes (docs/report.schema.json)."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,7 @@ from pytest_tenantproof.model import Control, Elsewhere, Result, Scope, Verdict
 __all__ = ["SCHEMA", "Run", "check_schema", "record", "to_bytes"]
 
 SCHEMA = "tenantproof/report/1"
+_MOST = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +100,28 @@ def _validator() -> jsonschema.protocols.Validator:
     return jsonschema.Draft202012Validator(json.loads(text))
 
 
+_sound: set[bytes] = set()
+"""Digests of controls that are as the schema says: from run to run most of them are the same."""
+
+
 def check_schema(report: Any) -> str:
     """ "" when the report is as the schema says, else where and how it is not."""
-    error = jsonschema.exceptions.best_match(_validator().iter_errors(report))
+    controls = report.get("controls") if isinstance(report, dict) else None
+    digests = [_digest(control) for control in controls] if isinstance(controls, list) else []
+    if digests and _sound.issuperset(digests):
+        error = jsonschema.exceptions.best_match(_validator().iter_errors(report | {"controls": []}))
+    else:
+        error = jsonschema.exceptions.best_match(_validator().iter_errors(report))
+    if error is None and len(_sound) < _MOST:
+        _sound.update(digests)
     return "" if error is None else f"{error.json_path}: {error.message[:200]}"
+
+
+def _digest(control: Any) -> bytes:
+    """Of a control whatever its duration, where that is one. Types count: 1, 1.0 and true differ."""
+    if isinstance(control, dict) and type(control.get("duration_s")) is float and control["duration_s"] >= 0:
+        control = control | {"duration_s": 0.0}
+    return hashlib.sha256(json.dumps(control, sort_keys=True).encode()).digest()
 
 
 def to_bytes(report: Mapping[str, Any]) -> bytes:

@@ -127,12 +127,22 @@ def _own_key(files: Mapping[str, bytes]) -> dict[str, bytes]:
     return {sign.key_id(public): public}
 
 
+def _subjects(listed: Any) -> list[tuple[str, str]]:
+    """Name and sha256 of each subject, whatever is in the statement's place for them."""
+    try:
+        found = [(subject["name"], subject["digest"]["sha256"]) for subject in listed or ()]
+    except (TypeError, KeyError, IndexError):
+        found = [(None, None)]
+    if not all(isinstance(text, str) for pair in found for text in pair):
+        raise VerificationError("statement-malformed", "a subject is not a name with a sha256 digest.")
+    return found
+
+
 def _check_subjects(parsed: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
     if parsed.get("_type") != statement.STATEMENT or parsed.get("predicateType") != statement.PREDICATE:
         raise VerificationError("statement-malformed", "this is no test-result statement.")
     named: dict[str, str] = {}
-    for subject in parsed.get("subject") or ():
-        name, digest = str(subject.get("name")), str(subject.get("digest", {}).get("sha256"))
+    for name, digest in _subjects(parsed.get("subject")):
         if name in named:
             raise VerificationError("statement-malformed", f"subject {name!r} occurs twice.")
         if not name.startswith(_OUTSIDE) and not _FILE_NAME.fullmatch(name):
@@ -171,6 +181,8 @@ def verify_chain(
     if not found:
         raise VerificationError("chain-missing", f"{folder} holds no bundle.", remedy="name a target's folder.")
     verified = tuple(verify_bundle(path, trusted, allow_ephemeral=allow_ephemeral, time=time) for path in found)
+    if len(names := sorted({v.target for v in verified})) > 1:
+        raise VerificationError("report-inconsistent", f"{folder} holds runs of {len(names)} targets: {names}.")
     check_links([Link(v.run_id, v.report_sha256, v.report["previous"]) for v in verified])
     return verified
 
