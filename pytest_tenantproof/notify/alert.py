@@ -10,9 +10,10 @@ __all__ = ["Alert", "Level", "Notifier"]
 
 
 class Level(StrEnum):
-    """`ok` goes to dead-man's pings alone; people hear of the others."""
+    """`ok` goes to dead-man's pings alone; people hear of the others. `info` is good news for people."""
 
     OK = "ok"
+    INFO = "info"
     WARN = "warn"
     FAIL = "fail"
 

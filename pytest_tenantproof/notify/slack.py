@@ -12,7 +12,7 @@ __all__ = ["SlackNotifier", "message"]
 
 # Block Kit's limits: header 150, section text 3000, ten fields of 2000 each.
 _HEADER, _SECTION, _FIELD, _FIELDS = 150, 3000, 2000, 10
-_SIGNS = {Level.OK: "🟢", Level.WARN: "🟡", Level.FAIL: "🔴"}
+_SIGNS = {Level.OK: "🟢", Level.INFO: "🟢", Level.WARN: "🟡", Level.FAIL: "🔴"}
 _REMEDIES = {
     403: f"the webhook was revoked or its app is restricted: make a new one and set {SLACK_VARIABLE}.",
     404: f"the webhook does not exist: correct {SLACK_VARIABLE}.",

@@ -17,6 +17,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--evidence-dir", metavar="DIR", default="evidence", help="where bundles go (default: evidence/)")
     group.addoption("--evidence-config", metavar="FILE", help="another tenantproof.toml")
     group.addoption(
+        "--notify",
+        choices=("always", "failure", "never"),
+        default="failure",
+        help="when a summary of the run goes to Slack and e-mail, where they are configured (default: failure)",
+    )
+    group.addoption(
         "--prove",
         action="store_true",
         help="also inject every control's faults into a clone of the target's schema",

@@ -18,7 +18,7 @@ from pytest_tenantproof.config import Settings, find_config, load_settings
 from pytest_tenantproof.control import NotApplicable, NotRun, ProvenElsewhere, control_of
 from pytest_tenantproof.errors import EvidenceError, TenantproofError
 from pytest_tenantproof.model import Control, Outcome, Result, Scope
-from pytest_tenantproof.plugin import clocks, collect, finish, progress
+from pytest_tenantproof.plugin import clocks, collect, finish, progress, tell
 from pytest_tenantproof.plugin.fleet import FleetPlugin, split_targets
 from pytest_tenantproof.plugin.proofs import Proofs
 from pytest_tenantproof.plugin.provision import Provisioned, provision
@@ -262,6 +262,11 @@ class EvidencePlugin:
         except TenantproofError as error:
             self.say(f"no evidence was written: {error}")
             session.exitstatus = 3
+            return
+        job = str(self.config.getoption("-m", default="") or "evidence")
+        if untold := tell.tell(self.settings, self.written, str(self.config.getoption("--notify")), job):
+            self.say(untold)
+            session.exitstatus = session.exitstatus or 1
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
