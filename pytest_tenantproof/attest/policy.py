@@ -13,11 +13,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from pytest_tenantproof.attest import dsse, keys, sign
+from pytest_tenantproof.attest import dsse, keys, runlog, sign
 from pytest_tenantproof.attest.bundle import STATEMENT_FILE, bundles
 from pytest_tenantproof.attest.statement import STATEMENT
 from pytest_tenantproof.attest.strictjson import canonical, load
 from pytest_tenantproof.attest.verify import TrustedTime, Verified, verify_bundle
+from pytest_tenantproof.attest.verify_log import open_log
 from pytest_tenantproof.errors import VerificationError
 
 __all__ = ["PAYLOAD_TYPE", "SUMMARY", "Decision", "Key", "Policy", "decide", "open_policy", "parse_policy", "summary"]
@@ -36,6 +37,7 @@ _FIELDS: dict[str, Any] = {
     "waivers": bool,
     "timestamp": bool,
 }
+_STAMPED_WITHIN = timedelta(minutes=15)
 _OPTIONAL = {"controls": ["*"], "scope": "", "waivers": False, "timestamp": False}
 
 
@@ -97,6 +99,8 @@ def parse_policy(payload: bytes) -> Policy:
             raise _malformed(f"{name!r} must list at least one text")
     if not given["keys"] or given["max_age_hours"] <= 0:
         raise _malformed("it needs at least one key, and a positive max_age_hours")
+    if len({str(item.get("pem")) for item in given["keys"] if isinstance(item, dict)}) != len(given["keys"]):
+        raise _malformed("a key is listed twice")
     return Policy(
         given["name"],
         tuple(_key(item) for item in given["keys"]),
@@ -137,7 +141,7 @@ def _time(text: str) -> datetime:
 
 def decide(policy: Policy, root: Path, now: datetime, *, roots: Path | None = None) -> Decision:
     """Judges the newest bundle of each target below the evidence folder `root`. `roots`: the TSA's, as PEM."""
-    reasons: list[str] = []
+    reasons: list[str] = list(_log_problems(policy, root))
     judged: list[Verified] = []
     for target in policy.targets:
         found = bundles(root / target)
@@ -154,6 +158,15 @@ def decide(policy: Policy, root: Path, now: datetime, *, roots: Path | None = No
     return Decision(tuple(reasons), tuple(judged))
 
 
+def _log_problems(policy: Policy, root: Path) -> Iterator[str]:
+    """A newer run that was removed or hidden is still in the log."""
+    if runlog.log_folder(root).exists():
+        try:
+            open_log(root, [key.public for key in policy.keys])
+        except VerificationError as error:
+            yield f"the log of runs does not hold ({error.reason}): {error.message}"
+
+
 def _verified(policy: Policy, path: Path, roots: Path | None) -> Verified:
     if policy.timestamp and roots is None:
         raise VerificationError(
@@ -165,7 +178,8 @@ def _verified(policy: Policy, path: Path, roots: Path | None) -> Verified:
 
 def _against(policy: Policy, target: str, bundle: Verified, now: datetime) -> Iterator[str]:
     report = bundle.report
-    made = bundle.trusted_time or datetime.fromisoformat(report["finished"])
+    finished = datetime.fromisoformat(report["finished"])
+    made = bundle.trusted_time or finished
     yield from _key_problems(policy, bundle, made)
     if bundle.target != target:
         yield f"the bundle is of {bundle.target}"
@@ -173,10 +187,14 @@ def _against(policy: Policy, target: str, bundle: Verified, now: datetime) -> It
         yield f"the verdict is {bundle.verdict}"
     if made > now + timedelta(minutes=5):
         yield f"the evidence is from the future ({made:%Y-%m-%dT%H:%M:%SZ})"
-    if now - made > policy.max_age:
-        yield f"the evidence is {_hours(now - made)} old, older than {_hours(policy.max_age)}"
+    # Anybody may have an old signature stamped again: a later timestamp makes nothing younger.
+    if (age := now - min(finished, made)) > policy.max_age:
+        yield f"the evidence is {_hours(age)} old, older than {_hours(policy.max_age)}"
+    if abs(made - finished) > _STAMPED_WITHIN:
+        yield f"it was timestamped {_hours(abs(made - finished))} away from when it says that it was made"
     scope = report["scope"]
-    if scope["narrowed"] or scope["expression"] not in ("", policy.scope):
+    whole = scope["expression"] or scope["selected"] == scope["of"]
+    if scope["narrowed"] or not whole or scope["expression"] not in ("", policy.scope):
         yield f"the scope is {scope['expression'] or 'partial'}, not {policy.scope or 'the whole catalogue'}"
     yield from _control_problems(policy, report["controls"])
 
@@ -199,6 +217,8 @@ def _key_problems(policy: Policy, bundle: Verified, made: datetime) -> Iterator[
 
 def _control_problems(policy: Policy, controls: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     by_id = {control["id"]: control for control in controls}
+    if len(by_id) != len(controls):
+        yield "a control stands in the report twice"
     for pattern in policy.controls:
         found = [control for name, control in by_id.items() if fnmatchcase(name, pattern)]
         if not found:

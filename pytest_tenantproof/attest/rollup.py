@@ -40,7 +40,7 @@ def write_rollup(root: Path, members: Sequence[Member], signer: sign.Signer, now
         for m in sorted(members, key=lambda m: m.target)
         if m.bundle is not None
     ]
-    result = {"result": "FAILED" if failed else "PASSED", "passedTests": passed, "failedTests": failed}
+    result = {"result": "FAILED" if failed or not passed else "PASSED", "passedTests": passed, "failedTests": failed}
     predicate = {**result, "warnedTests": [], "configuration": []}
     body = canonical({"_type": STATEMENT, "predicateType": PREDICATE, "subject": subjects, "predicate": predicate})
     folder = root / _FOLDER
@@ -68,6 +68,8 @@ def verify_rollup(
     """
     opened = dsse.open_envelope(path.read_bytes(), {sign.key_id(key): key for key in trusted})
     statement = load(opened.payload, "the roll-up")
+    if statement.get("_type") != STATEMENT or statement.get("predicateType") != PREDICATE or not statement["subject"]:
+        raise VerificationError("statement-malformed", f"{path} is no roll-up over any bundle.")
     root, found = path.resolve().parents[1], []
     for subject in statement["subject"]:
         bundle = root / subject["name"]
@@ -78,4 +80,8 @@ def verify_rollup(
             raise VerificationError("subject-mismatch", f"{subject['name']} is not the bundle that was rolled up.")
         found.append(verified)
     predicate: Mapping[str, object] = statement["predicate"]
+    proven = sorted(v.target for v in found if v.verdict == "proven")
+    result = "FAILED" if predicate.get("failedTests") else "PASSED"
+    if predicate.get("passedTests") != proven or predicate.get("result") != result:
+        raise VerificationError("report-inconsistent", f"{path} does not say what its bundles say.")
     return predicate, tuple(found)

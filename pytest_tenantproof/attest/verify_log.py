@@ -54,7 +54,10 @@ def open_log(
     lines, current = runlog.lines_of(root), _current(root, known)
     _check_size(current, lines)
     if since is not None:
-        _check_since(since, known, cosigners or {}, current, lines)
+        # What an auditor kept was signed by a key that they trust; one that came with a bundle could be anybody's.
+        _check_since(since, trusted or known, cosigners or {}, current, lines)
+    elif cosigners:
+        raise VerificationError("cosignature-missing", "no kept checkpoint was given.", remedy="pass it with --since.")
     entries = runlog.entries_of(lines)
     _check_order(entries)
     _check_complete(root, entries)

@@ -60,7 +60,7 @@ def write(run: "EvidencePlugin") -> Written:
     """Reconciles the results with the catalogue, and writes and signs the bundle. Raises EvidenceError."""
     scope, declared = run.scope()
     elsewhere = _elsewhere(run)
-    scope = _unproven(scope, declared, elsewhere)
+    scope = _unproven(scope, elsewhere)
     results = tuple(zip(declared, _results(run, declared, elsewhere), strict=True))
     verdict, status = verdict_of(tuple(result for _, result in results), scope)
     finished = datetime.now(UTC)
@@ -86,10 +86,8 @@ def _elsewhere(run: "EvidencePlugin") -> tuple[Elsewhere, ...]:
     return proven_elsewhere(run.evidence_root, results, catalog, trusted, datetime.now(UTC), wanted.max_age_days)
 
 
-def _unproven(scope: Scope, declared: tuple[Control, ...], elsewhere: tuple[Elsewhere, ...]) -> Scope:
-    """A marker that leaves out TP921 must not turn what is proven nowhere into a proof."""
-    if any(control.id == "TP921" for control in declared):
-        return scope
+def _unproven(scope: Scope, elsewhere: tuple[Elsewhere, ...]) -> Scope:
+    """What is proven nowhere is missing, whatever became of TP921: left out by a marker, or waived."""
     return replace(scope, missing=(*scope.missing, *(there.control for there in elsewhere if there.problem)))
 
 

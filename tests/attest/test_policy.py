@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from pytest_tenantproof.attest import bundle, dsse, keys, policy, sign
+from pytest_tenantproof.attest import bundle, dsse, keys, policy, runlog, sign
+from pytest_tenantproof.attest.authority import Authority
 from pytest_tenantproof.attest.record import record
 from pytest_tenantproof.attest.sign import Signer, new_seed
 from pytest_tenantproof.cli import main
 from pytest_tenantproof.errors import VerificationError
 from pytest_tenantproof.report import render_html
 from tests.attest.conftest import make_run
+from tests.attest.tsa import serve
 
 NOW = datetime.now(UTC)
 Change = Callable[[dict[str, Any]], None]
@@ -193,3 +195,22 @@ def test_the_gate_answers_and_attests(
 def test_time_passes(proven: Write, signer: Signer, tmp_path: Path) -> None:
     proven()
     assert "older than" in reasons(tmp_path, document(signer), NOW + timedelta(hours=25))
+
+
+def test_a_later_timestamp_makes_nothing_younger(proven: Write, signer: Signer, tmp_path: Path) -> None:
+    """Anybody may have an old bundle's signature stamped again by the pinned authority."""
+    old = proven(CHANGES["old"][0])
+    with serve(tmp_path / "tsa") as tsa:
+        signature = dsse.signature_of((old / "statement.intoto.jsonl").read_bytes())
+        (old / "statement.tsr").write_bytes(Authority(tsa.url, tsa.root).stamp(signature).response)
+        decision = policy.decide(policy.parse_policy(document(signer)), tmp_path / "evidence", NOW, roots=tsa.root)
+    assert any("older than" in reason for reason in decision.reasons)
+    assert any("was timestamped" in reason for reason in decision.reasons)
+
+
+def test_a_newer_run_that_was_hidden_is_missed(proven: Write, signer: Signer, tmp_path: Path) -> None:
+    proven()
+    worse = proven(CHANGES["failed"][0])
+    runlog.append(tmp_path / "evidence", signer)
+    worse.rename(worse.with_name("hidden"))
+    assert "log-run-removed" in reasons(tmp_path, document(signer))
