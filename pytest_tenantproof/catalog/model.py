@@ -100,7 +100,8 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """pg_index. `columns` has "" where the key is an expression; `constraint` names what it implements."""
+    """pg_index. `columns` has "" where the key is an expression; `constraint` names what it implements,
+    which is where its `definition` then is."""
 
     name: str
     definition: str
@@ -196,7 +197,10 @@ class Table:
     cycles: bool = False
 
     def column(self, name: str) -> Column | None:
-        return next((column for column in self.columns if column.name == name), None)
+        for column in self.columns:
+            if column.name == name:
+                return column
+        return None
 
     @property
     def option(self) -> dict[str, str]:
@@ -229,6 +233,10 @@ class Function:
     argument_names: tuple[str, ...] = ()
     definition: str = ""
     """pg_get_functiondef() of what is no extension's and no aggregate."""
+
+    def __hash__(self) -> int:
+        """By name alone: what is remembered of functions is looked up for every table that uses one."""
+        return hash(self.signature)
 
     def setting(self, name: str) -> str | None:
         """The value pinned by SET, or None where it is not."""

@@ -117,12 +117,14 @@ def guards(function: Function) -> Iterator[tuple[str, Node]]:
             return
 
 
+@cache
 def raises_always(function: Function) -> bool:
     """Whether the function does nothing but raise."""
     body = body_of(function)
     return body is not None and not body.catches and bool(raises([dict([s]) for s in body.statements]))
 
 
+@cache
 def freezes(function: Function, column: str) -> bool:
     """Whether a row trigger function refuses any change of `column`, or puts the old value back, always."""
     name = f'(?:{re.escape(column)}|"{re.escape(column)}")'
@@ -146,8 +148,13 @@ def _into(node: Node) -> tuple[str, ...]:
     return tuple(name.lower() for name in names if name)
 
 
-def assignments(function: Function, column: str, *, always: bool = False) -> Iterator[str]:
+@cache
+def assignments(function: Function, column: str, *, always: bool = False) -> tuple[str, ...]:
     """What the function assigns to NEW.column (with `always`, only where nothing can skip it)."""
+    return tuple(_assignments(function, column, always))
+
+
+def _assignments(function: Function, column: str, always: bool) -> Iterator[str]:
     body = body_of(function)
     if body is None:
         return
@@ -173,6 +180,7 @@ def exit_of(function: Function) -> str:
     return found[1].split("(")[0] if found else ""
 
 
+@cache
 def without_comments(text: str) -> str:
     """SQL text without comments and with white space folded; strings are left alone."""
     kept = re.sub(r"('(?:[^']|'')*')|--[^\n]*|/\*.*?\*/", lambda m: m[1] or " ", text, flags=re.S)

@@ -3,9 +3,9 @@
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import Any
 
@@ -44,6 +44,7 @@ from pytest_tenantproof.catalog.model import (
     Type,
     UserMapping,
 )
+from pytest_tenantproof.catalog.shapes import names_its_table, written
 from pytest_tenantproof.errors import CatalogError
 
 __all__ = ["read_snapshot"]
@@ -129,13 +130,19 @@ class _Reader:
         self.tables: dict[int, str] = {}
         self.functions: dict[int, str] = {}
         self.roles: dict[int, str] = {0: PUBLIC}
-        self.attributes: dict[tuple[int, int], str] = {}
+        self.attributes: dict[int, dict[int, str]] = defaultdict(dict)
+        self.columns: dict[Row, Column] = {}
+        self.texts: dict[int, tuple[str, ...]] = {}
 
     def rows(self, name: str, **parts: str) -> list[Row]:
         text = _text(name)
         for key, value in parts.items():
             text = text.replace("{" + key + "}", value)
         return self.connection.execute(sql.SQL(text)).fetchall()
+
+    def of(self, name: str, oids: list[int]) -> list[Row]:
+        """The rows of a query about some objects."""
+        return self.connection.execute(sql.SQL(_text(name)), (oids,)).fetchall()
 
     def read(self) -> Snapshot:
         roles = self.rows("roles")
@@ -175,23 +182,27 @@ class _Reader:
         relations = self.rows("relations")
         self.tables = {row[0]: row[1] for row in relations}
         raw_columns = self.rows("columns")
-        self.attributes = {(row[0], row[8]): row[1] for row in raw_columns}
+        for row in raw_columns:
+            self.attributes[row[0]][row[8]] = row[1]
         raw_constraints = self.rows(
             "constraints",
             enforced="k.conenforced" if self.major >= 18 else "true",
             period="k.conperiod" if self.major >= 18 else "false",
         )
         invalid = {
-            (row[0], number) for row in raw_constraints if row[2] == "n" and not row[5] for number in row[4] or ()
+            (row[0], number) for row in raw_constraints if row[2] == "n" and not row[7] for number in row[4] or ()
         }
         columns: dict[int, list[Column]] = defaultdict(list)
         for row in raw_columns:
-            columns[row[0]].append(_column(row, (row[0], row[8]) not in invalid))
-        kept = (row for row in raw_constraints if row[2] != "n")
+            columns[row[0]].append(self._column(row, (row[0], row[8]) not in invalid))
+        kept = [row for row in raw_constraints if row[2] != "n"]
+        self.texts = written({row[3]: self._shape(row) for row in kept}, partial(self.of, "definitions"))
         constraints = _by(kept, self._constraint, lambda c: c.name)
         indexes = _by(self.rows("indexes"), self._index, lambda i: i.name)
         triggers = _by(self.rows("triggers"), self._trigger, lambda t: t.name)
-        policies = _by(self.rows("policies"), self._policy, lambda p: p.name)
+        raw_policies = self.rows("policies")
+        self.texts |= written({row[5]: self._policy_shape(row) for row in raw_policies}, partial(self.of, "expressions"))
+        policies = _by(raw_policies, self._policy, lambda p: p.name)
         rules = _by(self.rows("rules"), _rule, lambda r: r.name)
         depends = self.rows("depends")
         reads = _by((r for r in depends if not r[1]), lambda r: self.tables.get(r[2], ""), str)
@@ -232,24 +243,51 @@ class _Reader:
         )
 
     def _names(self, relation: int, numbers: Iterable[int] | None) -> tuple[str, ...]:
-        return tuple(self.attributes.get((relation, number), "") for number in numbers or ())
+        if not numbers:
+            return ()
+        names = self.attributes.get(relation, {})
+        return tuple([names.get(number, "") for number in numbers])
+
+    def _column(self, row: Row, not_null_valid: bool) -> Column:
+        """One object for all equal columns: most tables have the same few."""
+        _, name, type_, not_null, default, generated, identity, acl, _ = row
+        key = (name, type_, not_null, default, generated, identity, tuple(acl), not_null_valid)
+        if key not in self.columns:
+            kinds = (_GENERATED[generated], _IDENTITY[identity])
+            self.columns[key] = Column(name, type_, not_null, not_null_valid, default, *kinds, parse_acl(acl))
+        return self.columns[key]
+
+    def _shape(self, row: Row) -> Hashable:
+        """What a constraint's definition depends on."""
+        relation, _, kind, oid, keys, target_keys, deleted, *flags, tree, more = row
+        if more or names_its_table(tree or ""):
+            return oid
+        names = (self._names(relation, keys), self._names(flags[4], target_keys), self._names(relation, deleted))
+        return (kind, *names, *flags, tree)
+
+    def _policy_shape(self, row: Row) -> Hashable:
+        """What a policy's expressions depend on."""
+        relation, *_, oid, using, check = row
+        if names_its_table(using or "") or names_its_table(check or ""):
+            return oid
+        return (using, check, tuple(self.attributes[relation].items()))
 
     def _constraint(self, row: Row) -> Constraint:
         return Constraint(
             name=row[1],
             kind=_CONSTRAINTS[row[2]],
-            definition=row[3],
+            definition=self.texts[row[3]][0],
             columns=self._names(row[0], row[4]),
-            validated=row[5],
-            enforced=row[6],
-            deferrable=row[7],
-            deferred=row[8],
-            target=self.tables.get(row[9], ""),
-            target_columns=self._names(row[9], row[10]),
-            match=_MATCH[row[11]],
-            on_delete=_ACTIONS[row[12]],
-            on_update=_ACTIONS[row[13]],
-            on_delete_columns=self._names(row[0], row[14]),
+            validated=row[7],
+            enforced=row[8],
+            deferrable=row[9],
+            deferred=row[10],
+            target=self.tables.get(row[11], ""),
+            target_columns=self._names(row[11], row[5]),
+            match=_MATCH[row[12]],
+            on_delete=_ACTIONS[row[13]],
+            on_update=_ACTIONS[row[14]],
+            on_delete_columns=self._names(row[0], row[6]),
             inherited=row[15],
             without_overlaps=row[16],
             triggers_enabled=row[17],
@@ -290,7 +328,7 @@ class _Reader:
 
     def _policy(self, row: Row) -> Policy:
         roles = tuple(sorted(self.roles.get(oid, str(oid)) for oid in row[4]))
-        return Policy(row[1], _COMMANDS[row[2]], row[3], roles, row[5], row[6])
+        return Policy(row[1], _COMMANDS[row[2]], row[3], roles, *self.texts[row[5]])
 
     def _database(self) -> Database:
         owner, acl, settings = self.rows("database")[0]
@@ -354,20 +392,6 @@ def _sorted(items: Iterable[Any]) -> tuple[Any, ...]:
 
 def _signature(name: str, arguments: list[str]) -> str:
     return f"{name}({', '.join(arguments)})"
-
-
-def _column(row: Row, not_null_valid: bool) -> Column:
-    _, name, type_, not_null, default, generated, identity, acl, _ = row
-    return Column(
-        name,
-        type_,
-        not_null,
-        not_null_valid,
-        default,
-        _GENERATED[generated],
-        _IDENTITY[identity],
-        parse_acl(acl),
-    )
 
 
 def _rule(row: Row) -> Rule:

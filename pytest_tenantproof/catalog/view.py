@@ -55,6 +55,7 @@ class Catalog:
         self.tables = {table.name: table for table in snapshot.tables}
         self.functions = {function.signature: function for function in snapshot.functions}
         self.schemas = {schema.name: schema for schema in snapshot.schemas}
+        self._usable: dict[tuple[str, str], bool] = {}
         self._children: dict[str, list[Table]] = defaultdict(list)
         for table in snapshot.tables:
             for parent in table.parents:
@@ -107,8 +108,10 @@ class Catalog:
         if table.name == self.settings.tenant_table:
             key = next((c for c in table.constraints if c.kind == "primary"), None)
             return table.column(key.columns[0]) if key and len(key.columns) == 1 else table.column("id")
-        found = (table.column(name) for name in self.settings.tenant_column)
-        return next((column for column in found if column), None)
+        for name in self.settings.tenant_column:
+            if column := table.column(name):
+                return column
+        return None
 
     def of_kind(self, *kinds: Kind) -> tuple[Table, ...]:
         """Relations that store rows (no views, no sequences) of these kinds."""
@@ -133,11 +136,11 @@ class Catalog:
     def registry(self) -> Table | None:
         return self.tables.get(self.settings.tenant_table)
 
-    @property
+    @cached_property
     def audit_tables(self) -> tuple[Table, ...]:
         return self.of_kind(Kind.AUDIT)
 
-    @property
+    @cached_property
     def views(self) -> tuple[Table, ...]:
         return tuple(t for t in self.snapshot.tables if t.kind in ("view", "matview"))
 
@@ -317,6 +320,11 @@ class Catalog:
 
     def usable(self, schema: str, role: str) -> bool:
         """Whether the role has USAGE on the schema."""
+        if (schema, role) not in self._usable:
+            self._usable[schema, role] = self._has_usage(schema, role)
+        return self._usable[schema, role]
+
+    def _has_usage(self, schema: str, role: str) -> bool:
         found = self.schemas.get(schema)
         return found is not None and (
             "USAGE" in self.graph.granted(found.grants, role) or found.owner in self.graph.acts_as(role)

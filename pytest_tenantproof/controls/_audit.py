@@ -1,9 +1,10 @@
 """Which triggers write the audit log, and which keep it as it is."""
 
 import re
+from functools import cache
 
 from pytest_tenantproof.catalog import Catalog
-from pytest_tenantproof.catalog.model import Function, Table, Trigger
+from pytest_tenantproof.catalog.model import Function, Trigger
 from pytest_tenantproof.catalog.plpgsql import raises_always, without_comments
 
 __all__ = ["fires", "records", "refuses"]
@@ -15,11 +16,13 @@ def records(catalog: Catalog, trigger: Trigger) -> bool:
     if function is None or trigger.when or trigger.columns:
         return False
     sees = trigger.level == "ROW" or bool(trigger.old_table or trigger.new_table) or trigger.events == ("TRUNCATE",)
-    return sees and any(_inserts(function, table) for table in catalog.audit_tables)
+    return sees and _inserts(function, tuple(table.name for table in catalog.audit_tables))
 
 
-def _inserts(function: Function, table: Table) -> bool:
-    return re.search(rf"\binsert into {re.escape(table.name)}\b", without_comments(function.body), re.I) is not None
+@cache
+def _inserts(function: Function, tables: tuple[str, ...]) -> bool:
+    text = without_comments(function.body)
+    return any(re.search(rf"\binsert into {re.escape(name)}\b", text, re.I) for name in tables)
 
 
 def refuses(catalog: Catalog, trigger: Trigger) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pytest_tenantproof.catalog.model import PUBLIC, Function, Policy, Table
+from pytest_tenantproof.catalog.model import Function, Policy, Table
 from pytest_tenantproof.config import DerivedTable
 from pytest_tenantproof.policy.closure import Facts
 from pytest_tenantproof.policy.definer import leak, statements
@@ -62,20 +62,43 @@ class Prover:
         self._calls: dict[str, tuple[str, ...]] = {}
         self._reads: dict[frozenset[str], frozenset[str]] = {}
         self._cache: dict[object, _Open] = {}
+        self._bound: set[object] = set()
+        self._tied: set[str] = set()
 
     def evaluator(self, table: Table | None = None, role: str = "") -> Evaluator:
         return Evaluator(self.world, role=role, nominal=frozenset(self.trust.nominal), row=table)
 
     def gaps(self, table: Table, role: str) -> tuple[Gap, ...]:
         """Everything that is not provably bound, over all commands, were the role granted them."""
+        policies = self._policies(table, role)
+        key = self._key(table, role, policies)
+        if key in self._bound:
+            return ()
         found: list[Gap] = []
         for command in COMMANDS:
+            applied = [p for p in policies if p.command in ("ALL", command)]
             for clause in _clauses(command):
-                found += self._clause_gaps(table, role, command, clause)
+                found += self._clause_gaps(table, role, command, clause, applied)
+        if not found and table.name not in self._tied:
+            self._bound.add(key)
         return tuple(found)
 
-    def _clause_gaps(self, table: Table, role: str, command: str, clause: str) -> tuple[Gap, ...]:
-        applied = [p for p in table.policies if self._applies(p, role, command)]
+    def _policies(self, table: Table, role: str) -> list[Policy]:
+        named = self.world.graph.acts_as(role)
+        return [p for p in table.policies if not named.isdisjoint(p.roles)]
+
+    def _key(self, table: Table, role: str, policies: list[Policy]) -> object:
+        """Everything that the proofs of all commands depend on, where none is tied to its table."""
+        said = tuple((p.command, p.permissive, *self._both(table, p)) for p in policies)
+        texts = tuple(text for _, _, using, check in said for text in (using, check))
+        return (said, role, self._goal(table, "USING"), self.world.shape(table, texts))
+
+    def _both(self, table: Table, policy: Policy) -> tuple[str, str]:
+        return self.world.canonical(table, policy.using), self.world.canonical(table, policy.check)
+
+    def _clause_gaps(
+        self, table: Table, role: str, command: str, clause: str, applied: list[Policy]
+    ) -> tuple[Gap, ...]:
         restrictive = tuple(t for p in applied if not p.permissive if (t := self._text(table, p, clause)))
         permissive = [(p, t) for p in applied if p.permissive if (t := self._text(table, p, clause))]
         found: list[Gap] = []
@@ -90,10 +113,6 @@ class Prover:
         text = policy.using if clause == "USING" else policy.check or policy.using
         return self.world.canonical(table, text)
 
-    def _applies(self, policy: Policy, role: str, command: str) -> bool:
-        named = self.world.graph.acts_as(role) | {PUBLIC}
-        return policy.command in ("ALL", command) and bool(named & set(policy.roles))
-
     def _open(self, table: Table, role: str, command: str, clause: str, texts: tuple[str, ...]) -> _Open:
         """(reason, expression) where the AND of the texts does not bind the row."""
         key = (texts, role, self._goal(table, clause), self.world.shape(table, texts))
@@ -103,6 +122,8 @@ class Prover:
         found = tuple(dict.fromkeys(proof.refuted(texts)))
         if not proof.tied_to_table:
             self._cache[key] = found
+        else:
+            self._tied.add(table.name)
         return found
 
     def _goal(self, table: Table, clause: str) -> tuple[object, ...]:
@@ -118,8 +139,7 @@ class Prover:
         return tuple(self.world.functions[s] for s in sorted(signatures))
 
     def _texts(self, table: Table, role: str) -> set[str]:
-        applied = (p for p in table.policies if any(self._applies(p, role, c) for c in COMMANDS))
-        return {self.world.canonical(table, text) for p in applied for text in (p.using, p.check) if text}
+        return {text for p in self._policies(table, role) for text in self._both(table, p) if text}
 
     def _called(self, text: str) -> tuple[str, ...]:
         if text not in self._calls:

@@ -1,6 +1,6 @@
--- pg_attribute and pg_attrdef
+-- pg_attribute and pg_attrdef; only what generates a column can name others, and needs its table opened
 SELECT a.attrelid, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-       coalesce(pg_get_expr(d.adbin, d.adrelid), ''), a.attgenerated::text, a.attidentity::text,
+       coalesce(pg_get_expr(d.adbin, CASE WHEN a.attgenerated = '' THEN 0 ELSE d.adrelid END), ''), a.attgenerated::text, a.attidentity::text,
        coalesce(a.attacl::text[], '{}'), a.attnum
 FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid

@@ -1,5 +1,5 @@
--- pg_index
-SELECT i.indrelid, c.relname::text, pg_get_indexdef(i.indexrelid), i.indkey::int2[]::int[], i.indnkeyatts,
+-- pg_index; what implements a constraint is defined there
+SELECT i.indrelid, c.relname::text, CASE WHEN k.oid IS NULL THEN pg_get_indexdef(i.indexrelid) ELSE '' END, i.indkey::int2[]::int[], i.indnkeyatts,
        i.indisunique, i.indisprimary, i.indisexclusion, i.indisvalid AND i.indisready,
        coalesce(pg_get_expr(i.indpred, i.indrelid), ''), coalesce(k.conname::text, '')
 FROM pg_index i

@@ -1,4 +1,4 @@
--- pg_policy
-SELECT p.polrelid, p.polname::text, p.polcmd::text, p.polpermissive, p.polroles::oid[],
-       coalesce(pg_get_expr(p.polqual, p.polrelid), ''), coalesce(pg_get_expr(p.polwithcheck, p.polrelid), '')
+-- pg_policy; expressions as the trees that are stored
+SELECT p.polrelid, p.polname::text, p.polcmd::text, p.polpermissive, p.polroles::oid[], p.oid,
+       p.polqual::text, p.polwithcheck::text
 FROM pg_policy p
