@@ -4,7 +4,7 @@ import gc
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
@@ -273,7 +273,7 @@ class _Reader:
             self.columns[key] = Column(name, type_, not_null, not_null_valid, default, *kinds, parse_acl(acl))
         return self.columns[key]
 
-    def _shape(self, row: Row) -> Hashable:
+    def _shape(self, row: Row) -> object:
         """What a constraint's definition depends on."""
         relation, _, kind, oid, keys, target_keys, deleted, *flags, tree, more = row
         if more or names_its_table(tree or ""):
@@ -281,7 +281,7 @@ class _Reader:
         names = (self._names(relation, keys), self._names(flags[4], target_keys), self._names(relation, deleted))
         return (kind, *names, *flags, tree)
 
-    def _policy_shape(self, row: Row) -> Hashable:
+    def _policy_shape(self, row: Row) -> object:
         """What a policy's expressions depend on."""
         relation, *_, oid, using, check = row
         if names_its_table(using or "") or names_its_table(check or ""):

@@ -6,7 +6,7 @@ columns are written alike, unless the table's own name can come into the text.
 """
 
 import re
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -26,13 +26,13 @@ def names_its_table(tree: str) -> bool:
 
 
 def written(
-    shapes: dict[int, Hashable], ask: Callable[[list[int]], Iterable[tuple[Any, ...]]]
+    shapes: dict[int, object], ask: Callable[[list[int]], Iterable[tuple[Any, ...]]]
 ) -> dict[int, tuple[str, ...]]:
     """The texts of each object, by oid. `ask` gives (oid, text, ...) for one object of each shape.
 
     Raises CatalogError when the server does not write one, as for a table that was dropped just now.
     """
-    first: dict[Hashable, int] = {}
+    first: dict[object, int] = {}
     for oid, shape in shapes.items():
         first.setdefault(shape, oid)
     texts = {oid: tuple(found) for oid, *found in ask(list(first.values()))}
