@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -23,12 +24,13 @@ from pytest_tenantproof.controls.judge import functions, judge, static_ids
 from pytest_tenantproof.errors import TenantproofError
 from pytest_tenantproof.model import Finding, Outcome
 from pytest_tenantproof.probes import probe
-from pytest_tenantproof.target import EmbeddedPostgres, find_bin, start
+from pytest_tenantproof.target import EmbeddedPostgres, TargetInfo, find_bin, rolled_back, start
 from tests.support import faults_settings, load_faults_base
 
 __all__ = ["Cluster", "Copy", "Verdict", "judge_case", "open_cluster"]
 
 BASE = "base"
+SCRATCH = TargetInfo("bench", "scratch", "18", BASE, "1", "postgres", False, "")
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,9 @@ def open_cluster() -> Cluster:
 @cache
 def live_ids() -> tuple[str, ...]:
     """Controls that need no more than a database that may be attacked."""
-    given = {"catalog", "findings", "probes", "database"}
-    wanted = {i: set(inspect.signature(f).parameters) for i, f in functions().items()}
-    return tuple(i for i, names in wanted.items() if i.startswith("TP3") and names <= given)
+    given = {"catalog", "findings", "probes", "database", "today", "target"}
+    wanted = {i: set(inspect.signature(f).parameters) for i, f in functions().items() if i[2] in "35"}
+    return tuple(i for i, names in wanted.items() if names <= given and i not in static_ids())
 
 
 def _execute(dsn: str, statement: str) -> str:
@@ -126,9 +128,10 @@ def judge_case(cluster: Cluster, copy: Copy) -> Verdict:
             snapshot = read_snapshot(connection)
             catalog = Catalog(snapshot, cluster.settings)
             results = [judge(i, catalog) for i in static_ids() if not i.startswith("TP9")]
-            if live_ids():
-                found = probe(connection, catalog)
-                results += [judge(i, catalog, probes=found, database=connection) for i in live_ids()]
+            given = {"probes": probe(connection, catalog), "today": datetime.now(UTC).date(), "target": SCRATCH}
+            for control in live_ids():
+                with rolled_back(connection):
+                    results.append(judge(control, catalog, database=connection, **given))
     except TenantproofError as error:
         return Verdict(error=str(error).splitlines()[0])
     bad = [r for r in results if r.outcome not in (Outcome.PASSED, Outcome.NOT_APPLICABLE)]

@@ -13,7 +13,18 @@ from pglast.parser import ParseError
 from pytest_tenantproof.catalog.expressions import same_expression
 from pytest_tenantproof.catalog.model import Function
 
-__all__ = ["Body", "body_of", "exit_of", "freezes", "raises_always", "without_comments"]
+__all__ = [
+    "Body",
+    "body_of",
+    "exit_of",
+    "freezes",
+    "into",
+    "query",
+    "raises",
+    "raises_always",
+    "statements_of",
+    "without_comments",
+]
 
 Node = dict[str, Any]
 _ERROR_LEVEL = 21
@@ -28,10 +39,11 @@ _EXITS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The statements of a block in order, and whether any block in it catches exceptions."""
+    """The statements of a block in order, whether any block in it catches exceptions, and variables' defaults."""
 
     statements: tuple[tuple[str, Node], ...]
     catches: bool
+    defaults: tuple[tuple[str, str], ...] = ()
 
     def walk(self) -> Iterator[tuple[str, Node]]:
         """Every statement, nested ones too."""
@@ -54,13 +66,20 @@ def body_of(function: Function) -> Body | None:
 def _parse(body: str, returns: str) -> Body | None:
     text = f"CREATE FUNCTION f() RETURNS {returns} LANGUAGE plpgsql AS $tenantproof$ {body} $tenantproof$"
     try:
-        block = parse_plpgsql(text)[0]["PLpgSQL_function"]["action"]["PLpgSQL_stmt_block"]
+        function = parse_plpgsql(text)[0]["PLpgSQL_function"]
+        block = function["action"]["PLpgSQL_stmt_block"]
     except (ParseError, KeyError, IndexError, ValueError):
         return None
-    return Body(_statements(block.get("body")), "PLpgSQL_exception_block" in json.dumps(block))
+    defaults = tuple(
+        (str(datum["refname"]).lower(), query(datum, "default_val"))
+        for item in function.get("datums", ())
+        for datum in item.values()
+        if "default_val" in datum
+    )
+    return Body(statements_of(block.get("body")), "PLpgSQL_exception_block" in json.dumps(block), defaults)
 
 
-def _statements(items: Any) -> tuple[tuple[str, Node], ...]:
+def statements_of(items: Any) -> tuple[tuple[str, Node], ...]:
     return tuple(next(iter(item.items())) for item in items or ())
 
 
@@ -94,7 +113,7 @@ def query(node: Node, key: str = "cond") -> str:
 
 def raises(statements: Any) -> Node | None:
     """The first statement, where it is a RAISE EXCEPTION."""
-    found = _statements(statements)[:1]
+    found = statements_of(statements)[:1]
     if found and found[0][0] == "PLpgSQL_stmt_raise" and found[0][1].get("elog_level") == _ERROR_LEVEL:
         return found[0][1]
     return None
@@ -140,7 +159,7 @@ def freezes(function: Function, column: str) -> bool:
     return any(same_expression(value, f"old.{column}") for value in assignments(function, column, always=True))
 
 
-def _into(node: Node) -> tuple[str, ...]:
+def into(node: Node) -> tuple[str, ...]:
     """What SELECT INTO, FOR and FETCH write to."""
     target = node.get("target") or node.get("var") or {}
     fields = target.get("PLpgSQL_row", {}).get("fields", ())
@@ -167,7 +186,7 @@ def _assignments(function: Function, column: str, always: bool) -> Iterator[str]
                 target, _, value = query(node, "expr").partition("=")
             if target.strip().lower().replace('"', "") in (f"new.{column}".lower(), "new"):
                 yield value.strip()
-        elif f"new.{column}".lower() in _into(node) or "new" in _into(node):
+        elif f"new.{column}".lower() in into(node) or "new" in into(node):
             yield query(node, "sqlstmt") or query(node, "query") or "a query"
         if always and any(k == "PLpgSQL_stmt_return" for k, _ in _nested(kind, node)):
             return

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterator
 from datetime import date, timedelta
+from itertools import pairwise
 
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.catalog.plpgsql import raises_always
 from pytest_tenantproof.control import Findings, control, falsified_by
-from pytest_tenantproof.controls._audit import fires, records, refuses
+from pytest_tenantproof.controls._audit import fires, instead, records, refuses, unrecorded
 from pytest_tenantproof.controls._maps import LOGGING
 from pytest_tenantproof.model import Severity
 
@@ -21,19 +22,29 @@ _AHEAD = timedelta(days=45)
 )
 @falsified_by("{drop_audit_trigger}", also=("TP505",))
 @falsified_by("ALTER TABLE {tenant_table} DISABLE TRIGGER USER", also=("TP113", "TP115", "TP502", "TP507"))
+@falsified_by("{audit_writes_nothing}", also=("TP505",))
+@falsified_by("{audit_swallows_errors}")
+@falsified_by("{audit_skips_on_demand}")
 def test_writes_are_recorded(catalog: Catalog, findings: Findings) -> None:
     """What nobody recorded, nobody can investigate. Each table needs an enabled trigger for INSERT, UPDATE and
     DELETE whose function inserts into an audit table and sees the rows, by row or by transition table; partitions
     too, because a write to one fires no statement trigger of its parent. `SELECT tenantproof.audit('schema.table')`.
+
+    The function is followed on every path that the operation can take through it: none may return without an event,
+    and no exception handler may let a write pass whose event failed.
     """
     if not catalog.audit_tables:
         findings.add(catalog.settings.source, "audit_tables names no table of this database: nothing records writes")
     for table in catalog.tenant_tables if catalog.audit_tables else ():
         live = [t for t in table.triggers if t.enabled in ("origin", "always") and records(catalog, t)]
-        missing = [event for event in _ROWS if not any(event in trigger.events for trigger in live)]
-        if missing:
-            fix = f"SELECT tenantproof.audit('{catalog.root_of(table).name}');"
-            findings.add(table, f"{', '.join(missing)} is recorded by no trigger", fix=fix)
+        fix = f"SELECT tenantproof.audit('{catalog.root_of(table).name}');"
+        for event in _ROWS:
+            why = {t.function: unrecorded(catalog, t, event) for t in live if event in t.events}
+            if not why:
+                findings.add(table, f"{event} is recorded by no trigger{instead(table, event)}", fix=fix)
+            elif all(why.values()):
+                said = ", ".join(f"{function} {reason}" for function, reason in why.items())
+                findings.add(table, f"{event} may go unrecorded: {said}", fix=fix)
 
 
 @control(
@@ -74,7 +85,9 @@ def test_audit_is_append_only(catalog: Catalog, findings: Findings) -> None:
     for table in catalog.audit_tables:
         guards = [t for t in table.triggers if fires(t) and refuses(catalog, t)]
         if missing := [event for event in _CHANGES if not any(event in t.events for t in guards)]:
-            findings.add(table, f"no trigger that always fires refuses {', '.join(missing)}")
+            findings.add(
+                table, f"no trigger that always fires refuses {', '.join(missing)}{instead(table, missing[0])}"
+            )
         for grant in (*table.grants, *(g for column in table.columns for g in column.grants)):
             writes = grant.privilege in ("INSERT", *_CHANGES)
             if writes and grant.grantee != table.owner and not catalog.is_admin(grant.grantee):
@@ -93,18 +106,30 @@ def test_audit_is_append_only(catalog: Catalog, findings: Findings) -> None:
 @falsified_by("{audit_owner_is_held}", also=("TP213",))
 def test_audit_owner_is_nobody(catalog: Catalog, findings: Findings) -> None:
     """An owner can drop the triggers that protect a table. It must be a role without login that no client, service
-    or scoped role, and no login role but administrators, is a member of; nor may it bypass row security.
+    or scoped role, and no login role but administrators, is a member of; nor may it bypass row security. The same
+    roles must not reach the owner of a function that writes events or refuses their change: it can replace it.
     """
-    s, roles = catalog.settings, catalog.graph.roles
+    roles = catalog.graph.roles
     for table in catalog.audit_tables:
         owner = roles.get(table.owner)
         if owner is None or owner.login or owner.superuser or owner.bypass_rls:
             findings.add(table, f"its owner {table.owner} can log in, is a superuser or bypasses row security")
-        reaching = {r.name for r in catalog.graph.logins_reaching((table.owner,)) if not catalog.is_admin(r.name)}
-        named = (*catalog.client_roles, *s.service_roles, *s.scoped_roles)
-        reaching |= {r for r in named if r in roles and table.owner in catalog.graph.acts_as(r)}
-        for role in sorted(reaching - {table.owner}):
+        for role in _reaching(catalog, table.owner) - {table.owner}:
             findings.add(table, f"{role} can act as its owner {table.owner}", role=role)
+    tables = (*catalog.tenant_tables, *catalog.audit_tables)
+    used = {t.function for table in tables for t in table.triggers if records(catalog, t) or refuses(catalog, t)}
+    for signature in sorted(used):
+        function = catalog.functions[signature]
+        for role in _reaching(catalog, function.owner):
+            findings.add(function, f"{role} can act as its owner {function.owner}, and replace it", role=role)
+
+
+def _reaching(catalog: Catalog, owner: str) -> set[str]:
+    """Logins, administrators aside, and client, service and scoped roles that can act as the owner."""
+    s, graph = catalog.settings, catalog.graph
+    found = {r.name for r in graph.logins_reaching((owner,)) if not catalog.is_admin(r.name)}
+    named = (*catalog.client_roles, *s.service_roles, *s.scoped_roles)
+    return found | {r for r in named if r in graph.roles and owner in graph.acts_as(r)}
 
 
 @control(
@@ -121,8 +146,10 @@ def test_truncate_leaves_a_trace(catalog: Catalog, findings: Findings) -> None:
     """
     for table in catalog.tenant_tables if catalog.audit_tables else ():
         own = [t for t in table.triggers if "TRUNCATE" in t.events]
-        if not any(records(catalog, t) or _raises(catalog, t.function) for t in own):
-            findings.add(table, "TRUNCATE leaves no trace", fix=f"SELECT tenantproof.audit('{table.name}');")
+        kept = (records(catalog, t) and not unrecorded(catalog, t, "TRUNCATE") for t in own)
+        if not any(kept) and not any(_raises(catalog, t.function) for t in own):
+            detail = f"TRUNCATE leaves no trace{instead(table, 'TRUNCATE')}"
+            findings.add(table, detail, fix=f"SELECT tenantproof.audit('{table.name}');")
 
 
 def _raises(catalog: Catalog, signature: str) -> bool:
@@ -138,6 +165,7 @@ def _raises(catalog: Catalog, signature: str) -> bool:
     maps=LOGGING,
 )
 @falsified_by(given={"today": date(2199, 1, 1)})
+@falsified_by("{drop_middle_audit_partition}")
 def test_partitions_are_ahead(catalog: Catalog, today: date, findings: Findings) -> None:
     """Without a partition for the day every audited write fails, or lands in the default one, which then blocks the
     making of the right one. `SELECT tenantproof.audit_partitions()` makes the next months.
@@ -148,9 +176,13 @@ def test_partitions_are_ahead(catalog: Catalog, today: date, findings: Findings)
         bounds = [child.partition_bound for child in catalog.children_of(table)]
         if "DEFAULT" not in bounds:
             findings.add(table, "has no default partition: a write without a partition fails")
+        ranges = sorted(_ranges(bounds))
         for day in (today, today + _AHEAD):
-            if not any(start <= day < end for start, end in _ranges(bounds)):
+            if not any(start <= day < end for start, end in ranges):
                 findings.add(table, f"has no partition for {day}", fix="SELECT tenantproof.audit_partitions();")
+        for (_, end), (start, _) in pairwise(ranges):
+            if end < start:
+                findings.add(table, f"has no partition from {end} to {start}: one was dropped or detached")
 
 
 def _ranges(bounds: list[str]) -> Iterator[tuple[date, date]]:

@@ -1,10 +1,11 @@
 """Whole statements that break an audit log, from the triggers that this catalog has."""
 
+import re
 from collections.abc import Iterator
 
 from pytest_tenantproof.catalog import Catalog
-from pytest_tenantproof.catalog.model import Table
-from pytest_tenantproof.controls._audit import fires, records, refuses
+from pytest_tenantproof.catalog.model import Function, Table
+from pytest_tenantproof.controls._audit import OPERATION, fires, records, refuses
 
 __all__ = ["audit_placeholders"]
 
@@ -16,6 +17,7 @@ def audit_placeholders(catalog: Catalog, table: Table) -> Iterator[tuple[str, st
     if rows:
         yield "drop_audit_trigger", f"DROP TRIGGER {rows} ON {table.name}"
         yield "weaken_audit_trigger", f"ALTER TABLE {table.name} ENABLE TRIGGER {rows}"
+        yield from _functions(catalog.functions[next(t.function for t in writers if t.name == rows)])
     for trigger in table.triggers:
         if trigger.events == ("TRUNCATE",):
             yield "drop_truncate_trigger", f"DROP TRIGGER {trigger.name} ON {table.name}"
@@ -26,6 +28,21 @@ def audit_placeholders(catalog: Catalog, table: Table) -> Iterator[tuple[str, st
         return
 
 
+def _functions(function: Function) -> Iterator[tuple[str, str]]:
+    """The function that writes the events of a table, worse."""
+
+    def with_body(body: str) -> str:
+        return function.definition.replace(function.body, body) if body != function.body else ""
+
+    nothing = "BEGIN RETURN NULL; END"
+    yield "audit_writes_nothing", with_body(nothing)
+    handler = "EXCEPTION WHEN OTHERS THEN RETURN NULL; END"
+    yield "audit_swallows_errors", with_body(re.sub(r"\bEND\s*;?\s*$", handler, function.body.rstrip(), flags=re.I))
+    skip = "BEGIN IF current_setting('app.quiet', true) = 'on' THEN RETURN NULL; END IF;"
+    yield "audit_skips_on_demand", with_body(re.sub(r"\bBEGIN\b", skip, function.body, count=1, flags=re.I))
+    yield "audit_without_definer", f"ALTER FUNCTION {function.signature} SECURITY INVOKER"
+
+
 def _log(catalog: Catalog, log: Table) -> Iterator[tuple[str, str]]:
     guard = next((t.name for t in log.triggers if fires(t) and refuses(catalog, t)), "")
     if guard:
@@ -34,6 +51,14 @@ def _log(catalog: Catalog, log: Table) -> Iterator[tuple[str, str]]:
     clock = next((c.name for c in log.columns if c.default == "clock_timestamp()"), "")
     if clock:
         yield "audit_clock_of_transaction", f"ALTER TABLE {log.name} ALTER COLUMN {clock} SET DEFAULT now()"
+    for column in log.columns:
+        if column.name in OPERATION:
+            yield "audit_column_renamed", f"ALTER TABLE {log.name} RENAME COLUMN {column.name} TO tp_renamed"
+            yield "audit_operation_unknown", f"ALTER TABLE {log.name} ALTER COLUMN {column.name} DROP NOT NULL"
+    # Two months beyond those that are there, the first of them missing.
+    if log.kind == "partitioned" and re.fullmatch(r"RANGE \(\w+\)", log.partition_key):
+        apart = "FOR VALUES FROM ('2190-01-01') TO ('2190-02-01')"
+        yield "drop_middle_audit_partition", f"CREATE TABLE {log.schema}.tp_apart PARTITION OF {log.name} {apart}"
     yield "audit_owner_logs_in", f"ALTER ROLE {log.owner} LOGIN"
     service = next((r for r in catalog.settings.service_roles if r in catalog.graph.roles), "")
     if service:
