@@ -165,7 +165,6 @@ def _raises(catalog: Catalog, signature: str) -> bool:
     maps=LOGGING,
 )
 @falsified_by(given={"today": date(2199, 1, 1)})
-@falsified_by("{drop_middle_audit_partition}")
 def test_partitions_are_ahead(catalog: Catalog, today: date, findings: Findings) -> None:
     """Without a partition for the day every audited write fails, or lands in the default one, which then blocks the
     making of the right one. `SELECT tenantproof.audit_partitions()` makes the next months.

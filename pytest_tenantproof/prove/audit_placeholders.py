@@ -55,10 +55,6 @@ def _log(catalog: Catalog, log: Table) -> Iterator[tuple[str, str]]:
         if column.name in OPERATION:
             yield "audit_column_renamed", f"ALTER TABLE {log.name} RENAME COLUMN {column.name} TO tp_renamed"
             yield "audit_operation_unknown", f"ALTER TABLE {log.name} ALTER COLUMN {column.name} DROP NOT NULL"
-    # Two months beyond those that are there, the first of them missing.
-    if log.kind == "partitioned" and re.fullmatch(r"RANGE \(\w+\)", log.partition_key):
-        apart = "FOR VALUES FROM ('2190-01-01') TO ('2190-02-01')"
-        yield "drop_middle_audit_partition", f"CREATE TABLE {log.schema}.tp_apart PARTITION OF {log.name} {apart}"
     yield "audit_owner_logs_in", f"ALTER ROLE {log.owner} LOGIN"
     service = next((r for r in catalog.settings.service_roles if r in catalog.graph.roles), "")
     if service:
