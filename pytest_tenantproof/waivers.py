@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -30,14 +31,21 @@ def problems(waiver: Waiver, known: Mapping[str, Control], today: date) -> Itera
         yield f"names {waiver.control}, which is no control"
     if not all(text.strip() for text in (waiver.owner, waiver.approver, waiver.reason, waiver.object)):
         yield "lacks an owner, an approver, a reason or an object"
-    if waiver.owner.strip().casefold() == waiver.approver.strip().casefold():
+    if _person(waiver.owner) == _person(waiver.approver):
         yield f"is approved by its own owner, {waiver.owner}"
     if waiver.expires < today:
         yield f"expired on {waiver.expires}"
     if waiver.expires > today + _LONGEST:
         yield f"runs until {waiver.expires}, longer than a year"
-    if control and control.severity is Severity.CRITICAL and not re.search(r"\w", waiver.object):
+    # A bracket can stand for any character, so a pattern with one names nothing.
+    if control and control.severity is Severity.CRITICAL and not re.fullmatch(r"[^[]*\w[^[]*", waiver.object):
         yield f"covers every object ({waiver.object}) of the critical control {control.id}"
+
+
+def _person(name: str) -> str:
+    """A name without what cannot be seen, so that nobody is two people."""
+    plain = unicodedata.normalize("NFKC", name)
+    return "".join(c for c in plain if unicodedata.category(c) != "Cf").strip().casefold()
 
 
 def covers(waiver: Waiver, control_id: str, finding: Finding) -> bool:

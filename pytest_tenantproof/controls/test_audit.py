@@ -18,7 +18,7 @@ _AHEAD = timedelta(days=45)
 
 
 @control(
-    "TP501", title="Every write to a tenant table is recorded", severity=Severity.HIGH, requirement="A4", maps=LOGGING
+    "TP501", title="Every write to a tenant table is recorded", severity=Severity.HIGH, requirement="C3", maps=LOGGING
 )
 @falsified_by("{drop_audit_trigger}", also=("TP505",))
 @falsified_by("ALTER TABLE {tenant_table} DISABLE TRIGGER USER", also=("TP113", "TP115", "TP502", "TP507"))
@@ -51,7 +51,7 @@ def test_writes_are_recorded(catalog: Catalog, findings: Findings) -> None:
     "TP502",
     title="Audit triggers fire in every session",
     severity=Severity.HIGH,
-    requirement="A4",
+    requirement="C3",
     maps=LOGGING,
 )
 @falsified_by("{weaken_audit_trigger}", also=("TP115",))
@@ -70,7 +70,7 @@ def test_audit_triggers_always_fire(catalog: Catalog, findings: Findings) -> Non
     "TP503",
     title="Audit events cannot be changed, removed or forged by anyone",
     severity=Severity.CRITICAL,
-    requirement="A4",
+    requirement="C3",
     maps=LOGGING,
 )
 @falsified_by("{drop_append_only}")
@@ -99,7 +99,7 @@ def test_audit_is_append_only(catalog: Catalog, findings: Findings) -> None:
     "TP504",
     title="Nobody acts as the owner of the audit log",
     severity=Severity.HIGH,
-    requirement="A4",
+    requirement="C3",
     maps=LOGGING,
 )
 @falsified_by("{audit_owner_logs_in}", also=("TP214",))
@@ -136,7 +136,7 @@ def _reaching(catalog: Catalog, owner: str) -> set[str]:
     "TP505",
     title="TRUNCATE of a tenant table is recorded or refused",
     severity=Severity.HIGH,
-    requirement="A4",
+    requirement="C3",
     maps=LOGGING,
 )
 @falsified_by("{drop_truncate_trigger}")
@@ -161,7 +161,7 @@ def _raises(catalog: Catalog, signature: str) -> bool:
     "TP506",
     title="Audit partitions exist ahead of time",
     severity=Severity.MEDIUM,
-    requirement="A4",
+    requirement="C3",
     maps=LOGGING,
 )
 @falsified_by(given={"today": date(2199, 1, 1)})
@@ -195,7 +195,7 @@ def _ranges(bounds: list[str]) -> Iterator[tuple[date, date]]:
     "TP507",
     title="Keys cannot change where audit triggers pair rows by them",
     severity=Severity.MEDIUM,
-    requirement="A4",
+    requirement="C3",
     maps=LOGGING,
 )
 @falsified_by("{drop_key_guard}")
@@ -227,7 +227,7 @@ def _guards(catalog: Catalog, function: str, when: str, column: str) -> bool:
     "TP508",
     title="Audit events carry the time of the write and its transaction",
     severity=Severity.MEDIUM,
-    requirement="A4",
+    requirement="C3",
     maps=LOGGING,
 )
 @falsified_by("{audit_clock_of_transaction}")

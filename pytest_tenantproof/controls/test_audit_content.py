@@ -20,7 +20,7 @@ _NAMES = ("actor", "user", "role", "who", "principal")
     "TP509",
     title="Audit events come from the row itself, and are whole",
     severity=Severity.HIGH,
-    requirement="A4",
+    requirement="C3",
     maps=LOGGING,
 )
 @falsified_by("{audit_column_renamed}")
@@ -40,7 +40,7 @@ def test_audit_content(catalog: Catalog, findings: Findings) -> None:
     "TP510",
     title="No audit event can be without who, what, where, when and whose",
     severity=Severity.HIGH,
-    requirement="A4",
+    requirement="C3",
     maps=LOGGING,
 )
 @falsified_by("{audit_operation_unknown}")
@@ -84,7 +84,7 @@ def _says_who(column: Column) -> bool:
     "TP511",
     title="Audit functions may write the log, and nobody else has to",
     severity=Severity.HIGH,
-    requirement="A4",
+    requirement="C3",
     maps=LOGGING,
 )
 @falsified_by("{audit_without_definer}")

@@ -29,7 +29,7 @@ def _bundle(path: str, content: bytes) -> dict[str, Any]:
     "TP411",
     title="Server code reaches the database through the tenant-scoped client alone",
     severity=Severity.CRITICAL,
-    requirement="A2",
+    requirement="C2",
     maps=PRIVILEGE,
 )
 @falsified_by(given={"code": CodeBase({"jobs.py": "import psycopg\npsycopg.connect('service=app')\n"})})

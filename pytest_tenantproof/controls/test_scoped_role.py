@@ -31,7 +31,7 @@ def _scoped(catalog: Catalog, findings: Findings) -> list[Role]:
     "TP401",
     title="The scoped role can do nothing but act for one tenant",
     severity=Severity.CRITICAL,
-    requirement="A2",
+    requirement="C2",
     maps=PRIVILEGE,
 )
 @falsified_by("ALTER ROLE {scoped_role} BYPASSRLS", also=("TP204", "TP211", "TP213"))
@@ -74,7 +74,7 @@ def test_scoped_role_attributes(catalog: Catalog, findings: Findings) -> None:
     "TP402",
     title="Without a bound tenant, the scoped role gets an error and not an answer",
     severity=Severity.CRITICAL,
-    requirement="A2",
+    requirement="C2",
     maps=ACCESS,
 )
 @falsified_by("{silent_accessor}")
@@ -133,7 +133,7 @@ def _answers(database: psycopg.Connection[Any], role: str, query: sql.Composed, 
     "TP403",
     title="No tenant is bound by default to the scoped role or to what logs in as it",
     severity=Severity.CRITICAL,
-    requirement="A2",
+    requirement="C2",
     maps=ACCESS,
 )
 @falsified_by(

@@ -52,6 +52,10 @@ def test_only_failures_are_waived(outcome: Outcome) -> None:
         ({"object": "*"}, "every object"),
         ({"object": "*.*"}, "every object"),
         ({"object": "?*"}, "every object"),
+        ({"object": "*[a-z]*"}, "every object"),
+        ({"object": "[!0]*"}, "every object"),
+        ({"approver": "a\u200bnn"}, "own owner"),
+        ({"approver": "\uff21\uff4e\uff4e"}, "own owner"),
     ],
 )
 def test_an_unsound_waiver_says_why_and_excuses_nothing(change: dict[str, object], said: str) -> None:
