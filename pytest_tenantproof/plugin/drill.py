@@ -22,7 +22,7 @@ from pytest_tenantproof.controls.judge import functions, judge, static_ids
 from pytest_tenantproof.errors import RestoreError, TenantproofError
 from pytest_tenantproof.model import Outcome
 from pytest_tenantproof.plugin.storage import BUILT_IN, BackupStorage, open_storage
-from pytest_tenantproof.probes import probe
+from pytest_tenantproof.probes import probe, scan
 from pytest_tenantproof.target import connect
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ __all__ = ["Drills", "drill_of"]
 
 _FILE = "drill.json"
 _STATIC, _PROBES = ("TP1", "TP2"), "TP3"
+_LIVE = ("TP321",)
+"""Reads a live target's own tenants; the copy is attacked with two fresh ones instead."""
 
 
 class Drills:
@@ -119,9 +121,10 @@ def _judged(rehearsed: Rehearsed, settings: Settings) -> Drill:
         return rehearsed.drill
     with connect(rehearsed.dsn) as connection:
         catalog = Catalog(read_snapshot(connection), settings)
-        probes = probe(connection, catalog)
+        probes, stored = probe(connection, catalog), scan(connection, catalog)
     results = [judge(i, catalog) for i in static_ids() if i.startswith(_STATIC)]
-    results += [judge(i, catalog, probes=probes) for i in functions() if i.startswith(_PROBES)]
+    attacked = (i for i in functions() if i.startswith(_PROBES) and i not in _LIVE)
+    results += [judge(i, catalog, probes=probes, stored=stored) for i in attacked]
     bad = [r for r in results if r.outcome not in (Outcome.PASSED, Outcome.NOT_APPLICABLE)]
     found = [(r.control, f.object, f.detail) for r in bad for f in r.findings]
     found += [(r.control, "", r.reason) for r in bad if not r.findings]
