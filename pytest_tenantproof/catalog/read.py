@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
+from pytest_tenantproof.catalog import codes
 from pytest_tenantproof.catalog.acl import parse_acl
 from pytest_tenantproof.catalog.model import (
     PUBLIC,
@@ -53,35 +54,6 @@ __all__ = ["read_snapshot"]
 
 Row = tuple[Any, ...]
 
-_KINDS = {"r": "table", "p": "partitioned", "v": "view", "m": "matview", "f": "foreign", "S": "sequence"}
-_PERSISTENCE = {"p": "permanent", "u": "unlogged", "t": "temporary"}
-_CONSTRAINTS = {"p": "primary", "u": "unique", "f": "foreign", "c": "check", "x": "exclusion"}
-_ACTIONS = {
-    "a": "NO ACTION",
-    "r": "RESTRICT",
-    "c": "CASCADE",
-    "n": "SET NULL",
-    "d": "SET DEFAULT",
-    " ": "NO ACTION",
-}
-_MATCH = {"s": "simple", "f": "full", "p": "partial", " ": "simple"}
-_ENABLED = {"O": "origin", "A": "always", "R": "replica", "D": "disabled"}
-_COMMANDS = {"*": "ALL", "r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE"}
-_RULE_EVENTS = {"1": "SELECT", "2": "UPDATE", "3": "INSERT", "4": "DELETE"}
-_GENERATED = {"": "", "s": "stored", "v": "virtual"}
-_IDENTITY = {"": "", "a": "always", "d": "by default"}
-_ROUTINES = {"f": "function", "p": "procedure", "a": "aggregate", "w": "window"}
-_VOLATILITY = {"i": "immutable", "s": "stable", "v": "volatile"}
-_TYPES = {"e": "enum", "d": "domain", "r": "range", "c": "composite"}
-_DEFAULT_KINDS: dict[str, str] = {
-    "r": "tables",
-    "S": "sequences",
-    "f": "functions",
-    "T": "types",
-    "n": "schemas",
-    "L": "large objects",
-}
-_EVENTS = ((4, "INSERT"), (8, "DELETE"), (16, "UPDATE"), (32, "TRUNCATE"))
 _SECRET = re.compile(r"secret|password|token|(?<!_)key|credential", re.I)
 
 
@@ -182,7 +154,7 @@ class _Reader:
             default_privileges=tuple(
                 sorted(
                     (
-                        DefaultPrivilege(r[0], r[1], _DEFAULT_KINDS[r[2]], parse_acl(r[3]))
+                        DefaultPrivilege(r[0], r[1], codes.DEFAULT_KINDS[r[2]], parse_acl(r[3]))
                         for r in self.rows("default_privileges")
                     ),
                     key=repr,
@@ -228,8 +200,8 @@ class _Reader:
             Table(
                 name=row[1],
                 schema=row[2],
-                kind=_KINDS[row[3]],
-                persistence=_PERSISTENCE[row[4]],
+                kind=codes.KINDS[row[3]],
+                persistence=codes.PERSISTENCE[row[4]],
                 owner=row[5],
                 row_security=row[6],
                 row_security_forced=row[7],
@@ -269,7 +241,7 @@ class _Reader:
         _, name, type_, not_null, default, generated, identity, acl, _ = row
         key = (name, type_, not_null, default, generated, identity, tuple(acl), not_null_valid)
         if key not in self.columns:
-            kinds = (_GENERATED[generated], _IDENTITY[identity])
+            kinds = (codes.GENERATED[generated], codes.IDENTITY[identity])
             self.columns[key] = Column(name, type_, not_null, not_null_valid, default, *kinds, parse_acl(acl))
         return self.columns[key]
 
@@ -291,7 +263,7 @@ class _Reader:
     def _constraint(self, row: Row) -> Constraint:
         return Constraint(
             name=row[1],
-            kind=_CONSTRAINTS[row[2]],
+            kind=codes.CONSTRAINTS[row[2]],
             definition=self.texts[row[3]][0],
             columns=self._names(row[0], row[4]),
             validated=row[7],
@@ -300,9 +272,9 @@ class _Reader:
             deferred=row[10],
             target=self.tables.get(row[11], ""),
             target_columns=self._names(row[11], row[5]),
-            match=_MATCH[row[12]],
-            on_delete=_ACTIONS[row[13]],
-            on_update=_ACTIONS[row[14]],
+            match=codes.MATCH[row[12]],
+            on_delete=codes.ACTIONS[row[13]],
+            on_update=codes.ACTIONS[row[14]],
             on_delete_columns=self._names(row[0], row[6]),
             inherited=row[15],
             without_overlaps=row[16],
@@ -330,9 +302,9 @@ class _Reader:
             name=row[1],
             timing=timing,
             level="ROW" if bits & 1 else "STATEMENT",
-            events=tuple(event for bit, event in _EVENTS if bits & bit),
+            events=tuple(event for bit, event in codes.EVENTS if bits & bit),
             function=self.functions.get(row[10], ""),
-            enabled=_ENABLED[row[3]],
+            enabled=codes.ENABLED[row[3]],
             columns=self._names(row[0], row[4]),
             when=when[1] if when else "",
             arguments=row[11],
@@ -344,7 +316,7 @@ class _Reader:
 
     def _policy(self, row: Row) -> Policy:
         roles = tuple(sorted(self.roles.get(oid, str(oid)) for oid in row[4]))
-        return Policy(row[1], _COMMANDS[row[2]], row[3], roles, *self.texts[row[5]])
+        return Policy(row[1], codes.COMMANDS[row[2]], row[3], roles, *self.texts[row[5]])
 
     def _database(self) -> Database:
         owner, acl, settings = self.rows("database")[0]
@@ -398,7 +370,7 @@ class _Reader:
 
     def _event_trigger(self, name: str, body: dict[str, Any]) -> EventTrigger:
         function = self.functions.get(body["function"], "")
-        enabled = _ENABLED[body["enabled"]]
+        enabled = codes.ENABLED[body["enabled"]]
         return EventTrigger(name, body["event"], enabled, function, body["owner"], tuple(sorted(body["tags"])))
 
 
@@ -411,7 +383,7 @@ def _signature(name: str, arguments: list[str]) -> str:
 
 
 def _rule(row: Row) -> Rule:
-    return Rule(row[1], _RULE_EVENTS[row[2]], row[3], _ENABLED[row[4]], row[5])
+    return Rule(row[1], codes.RULE_EVENTS[row[2]], row[3], codes.ENABLED[row[4]], row[5])
 
 
 def _function(row: Row) -> Function:
@@ -423,8 +395,8 @@ def _function(row: Row) -> Function:
         returns=row[4],
         language=row[5],
         owner=row[6],
-        kind=_ROUTINES[row[7]],
-        volatility=_VOLATILITY[row[8]],
+        kind=codes.ROUTINES[row[7]],
+        volatility=codes.VOLATILITY[row[8]],
         security_definer=row[9],
         leakproof=row[10],
         strict=row[11],
@@ -441,7 +413,7 @@ def _function(row: Row) -> Function:
 def _type(row: Row) -> Type:
     return Type(
         name=row[1],
-        kind=_TYPES[row[2]],
+        kind=codes.TYPES[row[2]],
         owner=row[3],
         base=row[4],
         not_null=row[5],
