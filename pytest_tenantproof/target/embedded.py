@@ -6,6 +6,7 @@ The cluster lives in a 0700 folder and listens on a socket there; TCP with a pas
 
 import atexit
 import contextlib
+import fcntl
 import os
 import pwd
 import secrets
@@ -102,6 +103,7 @@ class EmbeddedPostgres:
     password: str | None = None
     port: int = 5432
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    owner: int | None = field(default=None, repr=False)
 
     def dsn(self, dbname: str = "postgres", *, user: str = "postgres", **more: str) -> str:
         if self.password is None:
@@ -118,6 +120,9 @@ class EmbeddedPostgres:
             self.process.send_signal(signal.SIGQUIT)
             self.process.wait(timeout=30)
         shutil.rmtree(self.home, ignore_errors=True)
+        if self.owner is not None:
+            os.close(self.owner)
+            self.owner = None
 
     def __enter__(self) -> "EmbeddedPostgres":
         return self
@@ -169,28 +174,35 @@ def _quiet(drop: dict[str, object]) -> dict[str, object]:
     return {**drop, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": False, "cwd": "/"}
 
 
+def _claim(home: Path) -> int:
+    """Marks a folder as ours while this process, or one it forked, lives: a lock, which holds across containers
+    that share the folder, where a process number says nothing. Returns the descriptor that holds it."""
+    part = home / "owner.part"
+    held = os.open(part, os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    part.rename(home / "owner")
+    return held
+
+
 def _sweep() -> None:
     """Ends servers whose owner died without stopping them."""
     for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
-            owner = int((home / "owner").read_text())
-            server = int((home / "data" / "postmaster.pid").read_text().split()[0])
-        except (OSError, ValueError, IndexError):
+            with (home / "owner").open() as owner:
+                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _end(home)
+        except OSError:  # its owner lives, it is somebody else's, or it is being made or removed
             continue
-        if not _running(owner):
-            with contextlib.suppress(OSError):
-                os.kill(server, signal.SIGQUIT)
-            shutil.rmtree(home, ignore_errors=True)
 
 
-def _running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _end(home: Path) -> None:
+    """Ends the server of a folder and removes it. A server that is not seen here stops when its folder is gone."""
+    with contextlib.suppress(OSError, ValueError, IndexError):  # no server runs there any more
+        server = int((home / "data" / "postmaster.pid").read_text().split()[0])
+        # Without /proc there are no containers whose process numbers could be mistaken for ours.
+        if not Path("/proc/self").exists() or str(home) in Path(f"/proc/{server}/cmdline").read_text():
+            os.kill(server, signal.SIGQUIT)
+    shutil.rmtree(home, ignore_errors=True)
 
 
 def _free_port() -> int:
@@ -219,10 +231,9 @@ def start(
     drop = _unprivileged()
     chosen = _reachable(bin_ or find_bin())
     home = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    (home / "owner").write_text(str(os.getpid()))
+    server = EmbeddedPostgres(chosen, home, owner=_claim(home))
     if drop:
         os.chown(home, drop["user"], drop["group"])  # type: ignore[arg-type]
-    server = EmbeddedPostgres(chosen, home)
     initdb: list[object] = [chosen.path / "initdb", "-D", home / "data", "-U", "postgres", "-E", "UTF8"]
     initdb += ["--locale=C", "--no-sync"]
     if tcp:
