@@ -259,7 +259,8 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'app_owner') THEN
         CREATE ROLE app_owner NOLOGIN NOINHERIT;
     END IF;
-    IF NOT pg_catalog.pg_has_role(current_user, 'app_owner', 'MEMBER') THEN
+    -- What the creator of a role gets by itself lets it manage the role, not act as it (since Postgres 16).
+    IF NOT pg_catalog.pg_has_role(current_user, 'app_owner', 'USAGE') THEN
         EXECUTE format('GRANT app_owner TO %I', current_user);
     END IF;
     GRANT USAGE, CREATE ON SCHEMA public, app TO app_owner;

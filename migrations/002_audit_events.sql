@@ -19,7 +19,7 @@ BEGIN
         RAISE EXCEPTION 'the role tenantproof_audit exists and can do more than it may'
             USING ERRCODE = 'TP013', HINT = 'Make it NOSUPERUSER NOBYPASSRLS NOLOGIN NOREPLICATION NOCREATEROLE.';
     END IF;
-    IF NOT pg_catalog.pg_has_role(current_user, 'tenantproof_audit', 'MEMBER') THEN
+    IF NOT pg_catalog.pg_has_role(current_user, 'tenantproof_audit', 'USAGE') THEN
         EXECUTE format('GRANT tenantproof_audit TO %I', current_user);
     END IF;
 END
@@ -28,7 +28,8 @@ $$;
 CREATE SCHEMA IF NOT EXISTS tenantproof;
 REVOKE ALL ON SCHEMA tenantproof FROM PUBLIC;
 GRANT USAGE ON SCHEMA tenantproof TO app_owner;
-GRANT USAGE, CREATE ON SCHEMA tenantproof, public TO tenantproof_audit;
+GRANT USAGE, CREATE ON SCHEMA tenantproof TO tenantproof_audit;
+GRANT USAGE ON SCHEMA public TO tenantproof_audit;
 GRANT USAGE ON SCHEMA app TO tenantproof_audit;
 
 -- 2. The log -------------------------------------------------------------------------------------------------------
@@ -100,10 +101,13 @@ BEGIN
                   + pg_catalog.make_interval(months => n))::timestamp AT TIME ZONE 'UTC';
         tab := 'audit_events_' || pg_catalog.to_char(first AT TIME ZONE 'UTC', 'YYYY_MM');
         CONTINUE WHEN pg_catalog.to_regclass('public.' || tab) IS NOT NULL;
+        -- A new owner must have been able to create it; one who is no superuser is asked.
+        GRANT CREATE ON SCHEMA public TO tenantproof_audit;
         EXECUTE pg_catalog.format('CREATE TABLE public.%I PARTITION OF public.audit_events FOR VALUES FROM (%L) TO (%L)',
             tab, first, (first AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC');
         PERFORM tenantproof.guard_audit_table(pg_catalog.format('public.%I', tab)::pg_catalog.regclass);
         EXECUTE pg_catalog.format('ALTER TABLE public.%I OWNER TO tenantproof_audit', tab);
+        REVOKE CREATE ON SCHEMA public FROM tenantproof_audit;
         made := made + 1;
     END LOOP;
     RETURN made;
@@ -269,8 +273,7 @@ DECLARE
     item pg_catalog.regprocedure;
 BEGIN
     PERFORM tenantproof.audit_partitions();
-    PERFORM tenantproof.guard_audit_table('public.audit_events');
-    PERFORM tenantproof.guard_audit_table('public.audit_events_default');
+    PERFORM tenantproof.guard_audit_table(t.relid) FROM pg_catalog.pg_partition_tree('public.audit_events') t;
     FOR item IN
         SELECT p.oid FROM pg_catalog.pg_proc p
         WHERE p.pronamespace = 'tenantproof'::pg_catalog.regnamespace
@@ -309,6 +312,7 @@ BEGIN
 END
 $$;
 
+GRANT CREATE ON SCHEMA public TO tenantproof_audit;
 ALTER TABLE public.audit_events OWNER TO tenantproof_audit;
 ALTER TABLE public.audit_events_default OWNER TO tenantproof_audit;
 REVOKE CREATE ON SCHEMA tenantproof, public FROM tenantproof_audit;

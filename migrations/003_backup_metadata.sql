@@ -69,6 +69,8 @@ CREATE TABLE IF NOT EXISTS public.restore_drills (
 );
 CREATE INDEX IF NOT EXISTS restore_drills_target_started_at_idx ON public.restore_drills (target, started_at);
 
+-- A new owner must have been able to create it; one who is no superuser is asked.
+GRANT CREATE ON SCHEMA public TO app_owner;
 -- Append alone: whoever records may add, and neither read nor change.
 DO $$
 DECLARE
@@ -88,4 +90,5 @@ BEGIN
     END LOOP;
 END
 $$;
+REVOKE CREATE ON SCHEMA public FROM app_owner;
 GRANT USAGE ON SCHEMA public TO tenantproof_recorder;

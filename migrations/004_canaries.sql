@@ -16,20 +16,37 @@ DO $$
 DECLARE
     wanted record;
 BEGIN
-    FOR wanted IN SELECT * FROM (VALUES ('tenantproof_counter', 'INHERIT BYPASSRLS'), ('tenantproof_auditor', 'NOINHERIT')) AS v (name, more)
+    FOR wanted IN SELECT * FROM (VALUES ('tenantproof_counter', 'INHERIT BYPASSRLS', true),
+                                        ('tenantproof_auditor', 'NOINHERIT', false)) AS v (name, more, past_policies)
     LOOP
         IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = wanted.name) THEN
-            EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN %s', wanted.name, wanted.more);
+            BEGIN
+                EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN %s', wanted.name, wanted.more);
+            EXCEPTION WHEN insufficient_privilege THEN
+                RAISE EXCEPTION '% may not create the role %: %', current_user, wanted.name, sqlerrm
+                    USING ERRCODE = 'TP013', HINT = pg_catalog.format('Have a role that may do it run: '
+                        'CREATE ROLE %I NOLOGIN %s; then migrate again.', wanted.name, wanted.more);
+            END;
         ELSIF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = wanted.name
-                      AND (rolsuper OR rolcanlogin OR rolreplication OR rolcreaterole)) THEN
+                      AND (rolsuper OR rolcanlogin OR rolreplication OR rolcreaterole
+                           OR rolbypassrls AND NOT wanted.past_policies)) THEN
             RAISE EXCEPTION 'the role % exists and can do more than it may', wanted.name
-                USING ERRCODE = 'TP013', HINT = 'Make it NOSUPERUSER NOLOGIN NOREPLICATION NOCREATEROLE.';
+                USING ERRCODE = 'TP013', HINT = pg_catalog.format('Make it NOSUPERUSER NOLOGIN NOREPLICATION NOCREATEROLE%s.',
+                    CASE WHEN wanted.past_policies THEN '' ELSE ' NOBYPASSRLS' END);
+        ELSIF wanted.past_policies AND EXISTS (SELECT FROM pg_catalog.pg_roles
+                                               WHERE rolname = wanted.name AND NOT rolbypassrls) THEN
+            RAISE EXCEPTION 'the role % exists and would count only what policies show it: nothing', wanted.name
+                USING ERRCODE = 'TP013', HINT = pg_catalog.format('ALTER ROLE %I BYPASSRLS.', wanted.name);
         END IF;
     END LOOP;
-    IF NOT pg_catalog.pg_has_role(current_user, 'tenantproof_counter', 'MEMBER') THEN
+    IF NOT pg_catalog.pg_has_role(current_user, 'tenantproof_counter', 'USAGE') THEN
         EXECUTE pg_catalog.format('GRANT tenantproof_counter TO %I', current_user);
     END IF;
-    -- Without this right transactions of others have no age to be seen; the canary then says that it could not look.
+END
+$$;
+-- Without this right transactions of others have no age to be seen; the canary then says that it could not look.
+DO $$
+BEGIN
     GRANT pg_read_all_stats TO tenantproof_counter;
 EXCEPTION WHEN insufficient_privilege THEN
     RAISE WARNING 'tenantproof_counter may not read the statistics of other sessions';
@@ -55,7 +72,10 @@ CREATE TABLE IF NOT EXISTS public.canary_runs (
     recorded_by text NOT NULL DEFAULT session_user
 );
 CREATE INDEX IF NOT EXISTS canary_runs_target_run_at_idx ON public.canary_runs (target, run_at);
+-- A new owner must have been able to create it; one who is no superuser is asked.
+GRANT CREATE ON SCHEMA public TO app_owner;
 ALTER TABLE public.canary_runs OWNER TO app_owner;
+REVOKE CREATE ON SCHEMA public FROM app_owner;
 ALTER TABLE public.canary_runs ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.canary_runs FORCE ROW LEVEL SECURITY;
 REVOKE ALL ON public.canary_runs FROM PUBLIC, anon, authenticated, service_role;
