@@ -177,10 +177,10 @@ def _quiet(drop: dict[str, object]) -> dict[str, object]:
 def _claim(home: Path) -> int:
     """Marks a folder as ours while this process, or one it forked, lives: a lock, which holds across containers
     that share the folder, where a process number says nothing. Returns the descriptor that holds it."""
-    part = home / "owner.part"
+    part = home / "lock.part"
     held = os.open(part, os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(held, fcntl.LOCK_EX)
-    part.rename(home / "owner")
+    part.rename(home / "lock")
     return held
 
 
@@ -188,8 +188,8 @@ def _sweep() -> None:
     """Ends servers whose owner died without stopping them."""
     for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
-            with (home / "owner").open() as owner:
-                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with (home / "lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _end(home)
         except OSError:  # its owner lives, it is somebody else's, or it is being made or removed
             continue

@@ -77,7 +77,7 @@ def test_a_server_whose_owner_has_no_process_here_is_left_alone() -> None:
     """Containers share a temporary folder without sharing process numbers: only the lock tells who lives."""
     with start(find_bin(18)) as ours:
         assert ours.process is not None
-        (ours.home / "owner").write_text("999999999")
+        (ours.home / "lock").write_text("999999999")
         code = "from pytest_tenantproof.target import start; start().stop()"
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
         with psycopg.connect(ours.dsn()) as connection:
