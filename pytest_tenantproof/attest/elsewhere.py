@@ -1,6 +1,6 @@
 """Finds the bundle that proves what this target cannot run by design: verified, of the same catalog, and recent."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,8 @@ from typing import Any
 from pytest_tenantproof.attest.bundle import bundles
 from pytest_tenantproof.attest.runlog import targets
 from pytest_tenantproof.attest.strictjson import load
-from pytest_tenantproof.attest.verify import Verified, verify_bundle
-from pytest_tenantproof.errors import TenantproofError
+from pytest_tenantproof.attest.verify import Verified, signed_report, verify_bundle
+from pytest_tenantproof.errors import TenantproofError, VerificationError
 from pytest_tenantproof.model import Elsewhere, Outcome, Result
 
 __all__ = ["proven_elsewhere"]
@@ -23,47 +23,56 @@ def proven_elsewhere(
 ) -> tuple[Elsewhere, ...]:
     """For each result that is left to another target: the newest bundle below `root` that ran the control.
 
-    `catalog` is the catalog's digest. `trusted` are raw public keys: a bundle signed by no other, or changed,
-    is passed over. A newer failure is never hidden by an older pass.
+    `catalog` is the catalog's digest. `trusted` are raw public keys: a bundle signed by no other counts. A newer
+    failure is never hidden by an older pass, and neither is a newer bundle that cannot be verified: it may be one.
     """
     wanted = {result.control: result.reason for result in results if result.elsewhere}
     found: dict[str, Verified] = {}
-    refused: dict[str, int] = dict.fromkeys(wanted, 0)
+    doubts: dict[str, str] = {}
     for path in _newest_first(root) if wanted else ():
-        open_ = _ran(path, catalog, wanted.keys() - found.keys())
-        if not open_:
-            continue
+        if not (open_ := wanted.keys() - found.keys()):
+            break
         try:
-            verified = verify_bundle(path, trusted)
-        except TenantproofError:
-            for control in open_:
-                refused[control] += 1
-            continue
-        # Asked again of the report that was verified: the folder could have changed in between.
-        for control in open_ & _controls(verified.report, catalog).keys():
-            found[control] = verified
+            if ran := _ran(path, catalog, open_, trusted):
+                verified = verify_bundle(path, trusted)
+                # Asked again of the report that was verified: the folder could have changed in between.
+                found |= dict.fromkeys(ran & _controls(verified.report, catalog).keys(), verified)
+        except (TenantproofError, OSError) as error:
+            if not _scratch(path):
+                doubts = dict.fromkeys(open_, _said(path, error)) | doubts
     return tuple(
-        _judge(control, reason, found.get(control), refused[control], now, max_age_days)
+        _judge(control, reason, found.get(control), doubts.get(control, ""), now, max_age_days)
         for control, reason in sorted(wanted.items())
     )
 
 
-def _newest_first(root: Path) -> Iterator[Path]:
+def _newest_first(root: Path) -> list[Path]:
     every = [path for target in targets(root) for path in bundles(root / target)]
-    return iter(sorted(every, key=lambda path: path.name, reverse=True))
+    return sorted(every, key=lambda path: path.name, reverse=True)
 
 
-def _ran(path: Path, catalog: str, wanted: set[str]) -> set[str]:
-    """Which of the controls a bundle claims to have run on that catalog: a cheap look before it is verified."""
-    if not wanted:
+def _ran(path: Path, catalog: str, wanted: Collection[str], trusted: Sequence[bytes]) -> set[str]:
+    """Which of the controls a bundle ran on that catalog, by the report that was signed."""
+    data = signed_report(path, trusted)
+    if catalog.encode() not in data:
         return set()
     try:
-        data = (path / "report.json").read_bytes()
-        if catalog.encode() not in data or not any(f'"{control}"'.encode() in data for control in wanted):
-            return set()
         return wanted & _controls(load(data, "report.json"), catalog).keys()
-    except (OSError, TenantproofError, AttributeError, KeyError, TypeError):
-        return set()
+    except (AttributeError, KeyError, TypeError):
+        raise VerificationError("schema-mismatch", "report.json is not as its schema says.") from None
+
+
+def _scratch(path: Path) -> bool:
+    """Whether it is whole, and of a key that came with it: it vouches for nothing, and was never to be relied on."""
+    try:
+        return b'"ephemeral": true' in signed_report(path, (), allow_ephemeral=True)
+    except (TenantproofError, OSError):
+        return False
+
+
+def _said(path: Path, error: Exception) -> str:
+    why = error.reason if isinstance(error, VerificationError) else type(error).__name__
+    return f"bundle {path.parent.name} {path.name} cannot be verified ({why})"
 
 
 def _controls(report: Mapping[str, Any], catalog: str) -> dict[str, Any]:
@@ -73,14 +82,14 @@ def _controls(report: Mapping[str, Any], catalog: str) -> dict[str, Any]:
 
 
 def _judge(
-    control: str, reason: str, found: Verified | None, refused: int, now: datetime, max_age_days: int
+    control: str, reason: str, found: Verified | None, doubt: str, now: datetime, max_age_days: int
 ) -> Elsewhere:
     if found is None:
-        more = f"; {refused} that claim to have could not be verified" if refused else ""
-        return Elsewhere(control, reason, problem=f"no bundle of the same catalog ran it{more}")
+        said = "no bundle of the same catalog ran it"
+        return Elsewhere(control, reason, problem=f"{said}; {doubt}" if doubt else said)
     age = now - datetime.fromisoformat(found.report["finished"])
     outcome = next(c["outcome"] for c in found.report["controls"] if c["id"] == control)
-    problem = ""
+    problem = f"a newer {doubt}" if doubt else ""
     if outcome != Outcome.PASSED:
         problem = f"it did not pass there: {outcome}"
     elif age < -_SKEW:

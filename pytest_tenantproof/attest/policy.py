@@ -36,9 +36,19 @@ _FIELDS: dict[str, Any] = {
     "max_age_hours": (int, float),
     "waivers": bool,
     "timestamp": bool,
+    "not_applicable": list,
+    "log": bool,
 }
 _STAMPED_WITHIN = timedelta(minutes=15)
-_OPTIONAL = {"controls": ["*"], "scope": "", "waivers": False, "timestamp": False}
+_OPTIONAL: dict[str, Any] = {
+    "controls": ["*"],
+    "scope": "",
+    "waivers": False,
+    "timestamp": False,
+    "not_applicable": [],
+    "log": True,
+}
+_LONGEST_HOURS = 24 * 366 * 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +63,8 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`controls` are patterns of ids that must have passed; `scope` is a marker, "" the whole catalogue."""
+    """`controls` are patterns of ids that must have passed; of these, `not_applicable` may be that instead. `scope`
+    is a marker, "" the whole catalogue. `log`: the log of runs must be there, so that no newer run was removed."""
 
     name: str
     keys: tuple[Key, ...]
@@ -63,12 +74,14 @@ class Policy:
     max_age: timedelta
     waivers: bool
     timestamp: bool
+    not_applicable: tuple[str, ...]
+    log: bool
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Yes when there is no reason against it. `bundles` are those that were judged, the newest of each target."""
+    """Yes when there is no reason against it. `bundles` are those that were judged, one of each target."""
 
     reasons: tuple[str, ...]
     bundles: tuple[Verified, ...]
@@ -94,22 +107,27 @@ def parse_policy(payload: bytes) -> Policy:
         raise _malformed(f"field {extra[0]!r} is unknown")
     if given["schema"] != _SCHEMA:
         raise _malformed(f"its schema is not {_SCHEMA}")
-    for name in ("targets", "controls"):
-        if not given[name] or not all(isinstance(item, str) and item for item in given[name]):
-            raise _malformed(f"{name!r} must list at least one text")
-    if not given["keys"] or given["max_age_hours"] <= 0:
-        raise _malformed("it needs at least one key, and a positive max_age_hours")
-    if len({str(item.get("pem")) for item in given["keys"] if isinstance(item, dict)}) != len(given["keys"]):
+    for name in ("targets", "controls", "not_applicable"):
+        if not all(isinstance(item, str) and item for item in given[name]):
+            raise _malformed(f"{name!r} must list texts")
+    if not all(given[name] for name in ("targets", "controls", "keys")):
+        raise _malformed("it needs at least one target, one control and one key")
+    if not 0 < given["max_age_hours"] <= _LONGEST_HOURS:
+        raise _malformed(f"max_age_hours must be more than 0, and {_LONGEST_HOURS} at most")
+    found = tuple(_key(item) for item in given["keys"])
+    if len({key.public for key in found}) != len(found):
         raise _malformed("a key is listed twice")
     return Policy(
         given["name"],
-        tuple(_key(item) for item in given["keys"]),
+        found,
         tuple(given["targets"]),
         tuple(given["controls"]),
         given["scope"],
         timedelta(hours=given["max_age_hours"]),
         given["waivers"],
         given["timestamp"],
+        tuple(given["not_applicable"]),
+        given["log"],
         hashlib.sha256(payload).hexdigest(),
     )
 
@@ -139,32 +157,60 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def decide(policy: Policy, root: Path, now: datetime, *, roots: Path | None = None) -> Decision:
-    """Judges the newest bundle of each target below the evidence folder `root`. `roots`: the TSA's, as PEM."""
-    reasons: list[str] = list(_log_problems(policy, root))
+def decide(
+    policy: Policy, root: Path, now: datetime, *, roots: Path | None = None, since: bytes | None = None
+) -> Decision:
+    """Judges, of each target below the evidence folder `root`, the newest bundle of the policy's scope.
+
+    `roots`: the TSA's, as PEM. `since`: a checkpoint kept from earlier, which the log must continue.
+    """
+    reasons: list[str] = list(_log_problems(policy, root, since))
     judged: list[Verified] = []
     for target in policy.targets:
-        found = bundles(root / target)
-        if not found:
-            reasons.append(f"{target}: there is no evidence")
-            continue
-        try:
-            verified = _verified(policy, found[-1], roots)
-        except VerificationError as error:
-            reasons.append(f"{target}: {found[-1].name} does not verify ({error.reason}): {error.message}")
-            continue
-        judged.append(verified)
-        reasons += [f"{target}: {reason}" for reason in _against(policy, target, verified, now)]
+        reasons += [f"{target}: {reason}" for reason in _judge(policy, root / target, now, roots, judged)]
     return Decision(tuple(reasons), tuple(judged))
 
 
-def _log_problems(policy: Policy, root: Path) -> Iterator[str]:
+def _log_problems(policy: Policy, root: Path, since: bytes | None) -> Iterator[str]:
     """A newer run that was removed or hidden is still in the log."""
-    if runlog.log_folder(root).exists():
+    if policy.log or since is not None or runlog.log_folder(root).exists():
         try:
-            open_log(root, [key.public for key in policy.keys])
+            open_log(root, [key.public for key in policy.keys], since=since)
         except VerificationError as error:
             yield f"the log of runs does not hold ({error.reason}): {error.message}"
+
+
+def _judge(policy: Policy, folder: Path, now: datetime, roots: Path | None, judged: list[Verified]) -> Iterator[str]:
+    """Runs of another scope are no proof; what they know later than the judged one counts against it."""
+    other, known = "there is no evidence", set[str]()
+    for path in reversed(bundles(folder)):
+        try:
+            verified = _verified(policy, path, roots)
+        except VerificationError as error:
+            yield f"{path.name} does not verify ({error.reason}): {error.message}"
+            return
+        if verified.target != folder.name:
+            yield f"{path.name} is a run of {verified.target}"
+            return
+        problem = _scope_problem(policy, verified.report["scope"])
+        if not problem:
+            judged.append(verified)
+            yield from _against(policy, verified, now)
+            return
+        other = other if known else problem
+        yield from _failed_since(policy, verified, known)
+    yield other
+
+
+def _failed_since(policy: Policy, newer: Verified, known: set[str]) -> Iterator[str]:
+    for control in newer.report["controls"]:
+        name, outcome = control["id"], control["outcome"]
+        if name in known or outcome not in ("passed", "failed", "error"):
+            continue
+        known.add(name)
+        excused = outcome == "passed" or (control["waiver"] and policy.waivers)
+        if not excused and _matches(name, policy.controls):
+            yield f"{name} is {outcome} in the newer run {newer.run_id}"
 
 
 def _verified(policy: Policy, path: Path, roots: Path | None) -> Verified:
@@ -176,13 +222,11 @@ def _verified(policy: Policy, path: Path, roots: Path | None) -> Verified:
     return verify_bundle(path, [key.public for key in policy.keys], time=time)
 
 
-def _against(policy: Policy, target: str, bundle: Verified, now: datetime) -> Iterator[str]:
+def _against(policy: Policy, bundle: Verified, now: datetime) -> Iterator[str]:
     report = bundle.report
     finished = datetime.fromisoformat(report["finished"])
     made = bundle.trusted_time or finished
     yield from _key_problems(policy, bundle, made)
-    if bundle.target != target:
-        yield f"the bundle is of {bundle.target}"
     if bundle.verdict != "proven":
         yield f"the verdict is {bundle.verdict}"
     if made > now + timedelta(minutes=5):
@@ -192,11 +236,14 @@ def _against(policy: Policy, target: str, bundle: Verified, now: datetime) -> It
         yield f"the evidence is {_hours(age)} old, older than {_hours(policy.max_age)}"
     if abs(made - finished) > _STAMPED_WITHIN:
         yield f"it was timestamped {_hours(abs(made - finished))} away from when it says that it was made"
-    scope = report["scope"]
+    yield from _control_problems(policy, report)
+
+
+def _scope_problem(policy: Policy, scope: Mapping[str, Any]) -> str:
     whole = scope["expression"] or scope["selected"] == scope["of"]
     if scope["narrowed"] or not whole or scope["expression"] not in ("", policy.scope):
-        yield f"the scope is {scope['expression'] or 'partial'}, not {policy.scope or 'the whole catalogue'}"
-    yield from _control_problems(policy, report["controls"])
+        return f"the scope is {scope['expression'] or 'partial'}, not {policy.scope or 'the whole catalogue'}"
+    return ""
 
 
 def _hours(span: timedelta) -> str:
@@ -215,19 +262,26 @@ def _key_problems(policy: Policy, bundle: Verified, made: datetime) -> Iterator[
         yield f"key {bundle.key_id[:16]} was revoked at {key.revoked:%Y-%m-%dT%H:%M:%SZ}, {why}"
 
 
-def _control_problems(policy: Policy, controls: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    by_id = {control["id"]: control for control in controls}
-    if len(by_id) != len(controls):
-        yield "a control stands in the report twice"
+def _control_problems(policy: Policy, report: Mapping[str, Any]) -> Iterator[str]:
+    """Whoever can make a control not applicable would be rid of it, so the policy says which may be. What another
+    target's bundle proves is proven."""
+    by_id = {control["id"]: control for control in report["controls"]}
+    elsewhere = {there["control"] for there in report.get("proven_elsewhere", ()) if not there["problem"]}
     for pattern in policy.controls:
         found = [control for name, control in by_id.items() if fnmatchcase(name, pattern)]
         if not found:
             yield f"no control {pattern} was run"
         for control in found:
-            outcome = control["outcome"]
+            name, outcome = control["id"], control["outcome"]
             waived = bool(control["waiver"]) and outcome == "failed"
-            if outcome not in ("passed", "not_applicable") and not (waived and policy.waivers):
-                yield f"{control['id']} is {'waived' if waived else outcome}"
+            if outcome == "not_applicable" and (name in elsewhere or _matches(name, policy.not_applicable)):
+                continue
+            if outcome != "passed" and not (waived and policy.waivers):
+                yield f"{name} is {'waived' if waived else outcome}"
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def summary(policy: Policy, decision: Decision, now: datetime, *, version: str) -> bytes:

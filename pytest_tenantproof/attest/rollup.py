@@ -8,10 +8,10 @@ from datetime import datetime
 from pathlib import Path
 
 from pytest_tenantproof.attest import dsse, sign
-from pytest_tenantproof.attest.bundle import next_run_id
+from pytest_tenantproof.attest.bundle import BUNDLE_NAME, next_run_id
 from pytest_tenantproof.attest.statement import PREDICATE, STATEMENT
 from pytest_tenantproof.attest.strictjson import canonical, load
-from pytest_tenantproof.attest.verify import Verified, verify_bundle
+from pytest_tenantproof.attest.verify import Verified, subjects_of, verify_bundle
 from pytest_tenantproof.errors import EvidenceError, VerificationError
 
 __all__ = ["Member", "verify_rollup", "write_rollup"]
@@ -68,20 +68,41 @@ def verify_rollup(
     """
     opened = dsse.open_envelope(path.read_bytes(), {sign.key_id(key): key for key in trusted})
     statement = load(opened.payload, "the roll-up")
-    if statement.get("_type") != STATEMENT or statement.get("predicateType") != PREDICATE or not statement["subject"]:
+    predicate, named = statement.get("predicate"), subjects_of(statement.get("subject"))
+    if (statement.get("_type"), statement.get("predicateType")) != (STATEMENT, PREDICATE) or not named:
         raise VerificationError("statement-malformed", f"{path} is no roll-up over any bundle.")
-    root, found = path.resolve().parents[1], []
-    for subject in statement["subject"]:
-        bundle = root / subject["name"]
-        if bundle.parents[1] != root or bundle.name in (".", ".."):
-            raise VerificationError("subject-name", f"subject {subject['name']!r} is no bundle's name.")
-        verified = verify_bundle(bundle, trusted, allow_ephemeral=allow_ephemeral)
-        if verified.report_sha256 != subject["digest"]["sha256"]:
-            raise VerificationError("subject-mismatch", f"{subject['name']} is not the bundle that was rolled up.")
-        found.append(verified)
-    predicate: Mapping[str, object] = statement["predicate"]
+    if not isinstance(predicate, dict):
+        raise VerificationError("statement-malformed", f"{path} has no predicate.")
+    root = path.resolve().parents[1]
+    found = tuple(_member(root, name, digest, trusted, allow_ephemeral) for name, digest in named)
+    if problem := _unlike(predicate, found):
+        raise VerificationError("report-inconsistent", f"{path} does not say what its bundles say: {problem}.")
+    return predicate, found
+
+
+def _member(root: Path, name: str, digest: str, trusted: Sequence[bytes], allow_ephemeral: bool) -> Verified:
+    target, _, run_id = name.partition("/")
+    if Path(target).name != target or not BUNDLE_NAME.fullmatch(run_id):
+        raise VerificationError("subject-name", f"subject {name!r} is no bundle's name.")
+    verified = verify_bundle(root / target / run_id, trusted, allow_ephemeral=allow_ephemeral)
+    if (verified.target, verified.run_id) != (target, run_id):
+        raise VerificationError("subject-mismatch", f"{name} is run {verified.run_id} of {verified.target}.")
+    if verified.report_sha256 != digest:
+        raise VerificationError("subject-mismatch", f"{name} is not the bundle that was rolled up.")
+    return verified
+
+
+def _unlike(predicate: Mapping[str, object], found: Sequence[Verified]) -> str:
+    """How a roll-up's words are not those of its bundles. Targets without a bundle are failed ones too."""
+    passed, failed = predicate.get("passedTests"), predicate.get("failedTests")
     proven = sorted(v.target for v in found if v.verdict == "proven")
-    result = "FAILED" if predicate.get("failedTests") else "PASSED"
-    if predicate.get("passedTests") != proven or predicate.get("result") != result:
-        raise VerificationError("report-inconsistent", f"{path} does not say what its bundles say.")
-    return predicate, tuple(found)
+    others = {v.target for v in found} - set(proven)
+    if len({v.target for v in found}) != len(found):
+        return "a target has two bundles"
+    if not isinstance(failed, list) or not all(isinstance(name, str) for name in failed):
+        return "it has no list of targets that failed"
+    if passed != proven or not others <= set(failed) or set(proven) & set(failed):
+        return "other targets are proven"
+    if predicate.get("result") != ("FAILED" if failed or not proven else "PASSED"):
+        return "another result follows"
+    return ""

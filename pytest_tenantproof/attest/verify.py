@@ -2,13 +2,13 @@
 
 json-too-large json-malformed json-duplicate-key envelope-malformed payload-type key-unknown
 signature-invalid statement-malformed subject-missing subject-unexpected subject-mismatch subject-name
-schema-mismatch report-inconsistent chain-broken chain-missing not-a-bundle
+schema-mismatch report-inconsistent verdict-mismatch chain-broken chain-missing not-a-bundle
 timestamp-missing timestamp-malformed timestamp-refused timestamp-mismatch timestamp-untrusted
 """
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,9 +24,19 @@ from pytest_tenantproof.attest.bundle import (
 )
 from pytest_tenantproof.attest.record import check_schema
 from pytest_tenantproof.attest.strictjson import LARGEST, load
+from pytest_tenantproof.attest.verdict import inconsistency, recomputed
 from pytest_tenantproof.errors import VerificationError
 
-__all__ = ["Link", "TrustedTime", "Verified", "check_links", "verify_bundle", "verify_chain"]
+__all__ = [
+    "Link",
+    "TrustedTime",
+    "Verified",
+    "check_links",
+    "signed_report",
+    "subjects_of",
+    "verify_bundle",
+    "verify_chain",
+]
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _OUTSIDE = "tenantproof:"
@@ -97,6 +107,24 @@ def verify_bundle(
     )
 
 
+def signed_report(path: Path, trusted: Sequence[bytes], *, allow_ephemeral: bool = False) -> bytes:
+    """report.json as a trusted key signed it: a thirtieth of the work of verify_bundle, and nothing else is checked.
+
+    Raises VerificationError.
+    """
+    wanted = {STATEMENT_FILE, "report.json"} | ({PUBLIC_KEY_FILE} if allow_ephemeral else set())
+    files = _files(path, wanted)
+    if not {STATEMENT_FILE, "report.json"} <= set(files):
+        raise VerificationError("not-a-bundle", f"{path} has no {STATEMENT_FILE} or no report.", remedy="restore it.")
+    known = {sign.key_id(key): key for key in trusted}
+    own = _own_key(files) if allow_ephemeral else {}
+    opened = dsse.open_envelope(files[STATEMENT_FILE], own | known)
+    named = subjects_of(load(opened.payload, "the statement").get("subject"))
+    if ("report.json", hashlib.sha256(files["report.json"]).hexdigest()) not in named:
+        raise VerificationError("subject-mismatch", "'report.json' was changed after signing.")
+    return files["report.json"]
+
+
 def _time(files: Mapping[str, bytes], signature: bytes, wanted: TrustedTime) -> datetime | None:
     from pytest_tenantproof.attest.timestamp import read_roots, verify_token
 
@@ -107,11 +135,14 @@ def _time(files: Mapping[str, bytes], signature: bytes, wanted: TrustedTime) -> 
     return verify_token(files[TIMESTAMP_FILE], signature, read_roots(wanted.roots))
 
 
-def _files(path: Path) -> dict[str, bytes]:
+def _files(path: Path, wanted: Collection[str] | None = None) -> dict[str, bytes]:
+    """The files of a bundle by name; of a part of them, those that are there."""
     if not path.is_dir() or path.is_symlink():
         raise VerificationError("not-a-bundle", f"{path} is not a folder.", remedy="name a bundle's folder.")
     found = {}
     for entry in path.iterdir():
+        if wanted is not None and entry.name not in wanted:
+            continue
         if entry.is_symlink() or not entry.is_file():
             raise VerificationError("subject-unexpected", f"{entry.name!r} is not a plain file.")
         if entry.stat().st_size > LARGEST:
@@ -127,7 +158,7 @@ def _own_key(files: Mapping[str, bytes]) -> dict[str, bytes]:
     return {sign.key_id(public): public}
 
 
-def _subjects(listed: Any) -> list[tuple[str, str]]:
+def subjects_of(listed: Any) -> list[tuple[str, str]]:
     """Name and sha256 of each subject, whatever is in the statement's place for them."""
     try:
         found = [(subject["name"], subject["digest"]["sha256"]) for subject in listed or ()]
@@ -142,7 +173,7 @@ def _check_subjects(parsed: Mapping[str, Any], files: Mapping[str, bytes]) -> No
     if parsed.get("_type") != statement.STATEMENT or parsed.get("predicateType") != statement.PREDICATE:
         raise VerificationError("statement-malformed", "this is no test-result statement.")
     named: dict[str, str] = {}
-    for name, digest in _subjects(parsed.get("subject")):
+    for name, digest in subjects_of(parsed.get("subject")):
         if name in named:
             raise VerificationError("statement-malformed", f"subject {name!r} occurs twice.")
         if not name.startswith(_OUTSIDE) and not _FILE_NAME.fullmatch(name):
@@ -168,9 +199,25 @@ def _check_report(report: dict[str, Any], path: Path, payload: bytes, files: Map
         raise VerificationError("report-inconsistent", "the folder's name is not the run id of its report.")
     if report.get("drill", {}).get("manifest_sha256", "") != report["digests"].get("backup", ""):
         raise VerificationError("report-inconsistent", "the drill is of another backup than the statement's.")
+    _check_verdict(report)
     rest = {name: data for name, data in files.items() if not name.startswith("statement.")}
     if statement.statement(report, rest) != payload:
         raise VerificationError("report-inconsistent", "the statement does not follow from the report.")
+
+
+def _check_verdict(report: Mapping[str, Any]) -> None:
+    if problem := inconsistency(report):
+        raise VerificationError("report-inconsistent", f"{problem}.")
+    try:
+        due = recomputed(report)
+    except ValueError:
+        raise VerificationError("report-inconsistent", "the report's times are none.") from None
+    if report["verdict"] != due:
+        raise VerificationError(
+            "verdict-mismatch",
+            f"the report says {report['verdict']}, and its results say {due}.",
+            remedy="believe neither.",
+        )
 
 
 def verify_chain(
@@ -183,6 +230,8 @@ def verify_chain(
     verified = tuple(verify_bundle(path, trusted, allow_ephemeral=allow_ephemeral, time=time) for path in found)
     if len(names := sorted({v.target for v in verified})) > 1:
         raise VerificationError("report-inconsistent", f"{folder} holds runs of {len(names)} targets: {names}.")
+    if names != [folder.resolve().name]:
+        raise VerificationError("report-inconsistent", f"{folder} holds runs of another target: {names[0]}.")
     check_links([Link(v.run_id, v.report_sha256, v.report["previous"]) for v in verified])
     return verified
 

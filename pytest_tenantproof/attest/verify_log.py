@@ -49,13 +49,16 @@ def open_log(
     cosigners: Mapping[str, bytes] | None = None,
     allow_ephemeral: bool = False,
 ) -> tuple[Checkpoint, tuple[Entry, ...]]:
-    """As verify_log, without what is in the bundles: the log is whole, and has exactly the bundles that are there."""
-    known = [*trusted, *(_own_keys(root) if allow_ephemeral else ())]
+    """As verify_log, without what is in the bundles: the log is whole, and has exactly the bundles that are there.
+
+    With `trusted` keys, one of them must have signed the checkpoint, whatever `allow_ephemeral` says of bundles.
+    """
+    # A key that came with a bundle could be anybody's: it signs the log only where nobody is trusted to.
+    known = trusted or (_own_keys(root) if allow_ephemeral else ())
     lines, current = runlog.lines_of(root), _current(root, known)
     _check_size(current, lines)
     if since is not None:
-        # What an auditor kept was signed by a key that they trust; one that came with a bundle could be anybody's.
-        _check_since(since, trusted or known, cosigners or {}, current, lines)
+        _check_since(since, known, cosigners or {}, current, lines)
     elif cosigners:
         raise VerificationError("cosignature-missing", "no kept checkpoint was given.", remedy="pass it with --since.")
     entries = runlog.entries_of(lines)

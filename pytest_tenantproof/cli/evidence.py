@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_tenantproof.cli.base import Answer, Verb
 from pytest_tenantproof.cli.gate import judge_by_policy, policy_arguments
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pytest_tenantproof.attest.verify import TrustedTime, Verified
 
 __all__ = ["VERBS"]
+
+_EPHEMERAL = " (ephemeral: integrity only)"
 
 
 def _verify(options: argparse.Namespace) -> Answer:
@@ -44,17 +46,24 @@ def _verify(options: argparse.Namespace) -> Answer:
                 _read(options.proof), path, trusted, since=since, allow_ephemeral=options.allow_ephemeral
             )
             lines.append(f"ok {path} is in {current.origin}, which has {current.size} runs")
-    note = {True: " (ephemeral: integrity only)", False: ""}
     lines += [
-        f"ok {v.path}: {v.target} {v.verdict}, key {v.key_id[:16]}{note[v.ephemeral]}"
+        f"ok {v.path}: {v.target} {v.verdict}, key {v.key_id[:16]}{_EPHEMERAL if v.ephemeral else ''}"
         + (f", seen by the timestamp authority at {v.trusted_time:%Y-%m-%dT%H:%M:%SZ}" if v.trusted_time else "")
         for v in found
     ]
-    answer = [
-        {"path": str(v.path), "run_id": v.run_id, "target": v.target, "verdict": v.verdict, "key_id": v.key_id}
-        for v in found
-    ]
-    return 0, {"verified": answer}, lines
+    return 0, {"verified": [_told(v) for v in found]}, lines
+
+
+def _told(v: "Verified") -> dict[str, Any]:
+    return {
+        "path": str(v.path),
+        "run_id": v.run_id,
+        "target": v.target,
+        "verdict": v.verdict,
+        "key_id": v.key_id,
+        "ephemeral": v.ephemeral,
+        "trusted_time": f"{v.trusted_time:%Y-%m-%dT%H:%M:%SZ}" if v.trusted_time else None,
+    }
 
 
 def _verify_history(
@@ -74,7 +83,8 @@ def _verify_history(
     current, found = verify_log(
         path, trusted, since=since, cosigners=_cosigners(options), allow_ephemeral=options.allow_ephemeral, time=time
     )
-    return [f"ok {current.origin}: {current.size} runs, none removed, replaced or reordered"], found
+    own = "" if trusted else _EPHEMERAL
+    return [f"ok {current.origin}: {current.size} runs, none removed, replaced or reordered{own}"], found
 
 
 def _cosigners(options: argparse.Namespace) -> dict[str, bytes]:

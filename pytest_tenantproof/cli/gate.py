@@ -43,7 +43,8 @@ def judge_by_policy(options: argparse.Namespace) -> Answer:
     accepted = policy.open_policy(_read(options.policy), writers)
     folder, now = Path(options.paths[0]), datetime.now(UTC)
     roots = Path(options.tsa_root) if options.tsa_root else None
-    decision = policy.decide(accepted, folder, now, roots=roots)
+    since = _read(options.since) if options.since else None
+    decision = policy.decide(accepted, folder, now, roots=roots, since=since)
     if options.vsa:
         _write_summary(options.vsa, policy.summary(accepted, decision, now, version=pytest_tenantproof.__version__))
     if not decision.accepted:

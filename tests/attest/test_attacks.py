@@ -147,6 +147,14 @@ def test_a_removed_run_with_the_log_made_to_fit(write: WriteBundle, signer: Sign
     assert _reason(lambda: verify_log(root, [signer.public], since=kept)) == "log-replaced"
 
 
+def test_a_targets_history_under_another_targets_name(write: WriteBundle, signer: Signer, tmp_path: Path) -> None:
+    """Whole and signed, but staging's: a folder's name is what people and scripts go by."""
+    write()
+    verify_chain(tmp_path / "evidence" / "prod", [signer.public])
+    moved = (tmp_path / "evidence" / "prod").rename(tmp_path / "evidence" / "live")
+    assert _reason(lambda: verify_chain(moved, [signer.public])) == "report-inconsistent"
+
+
 SIGNATURES: dict[str, tuple[Callable[[Any], None], str]] = {
     "none": (lambda e: e.update(signatures=[]), "envelope-malformed"),
     "null": (lambda e: e.update(signatures=None), "envelope-malformed"),

@@ -1,5 +1,7 @@
 """Another target's bundle counts only when it is verified, of the same catalog, recent, and passed."""
 
+import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from pytest_tenantproof import Severity
-from pytest_tenantproof.attest import bundle
+from pytest_tenantproof.attest import bundle, dsse
 from pytest_tenantproof.attest.elsewhere import proven_elsewhere
 from pytest_tenantproof.attest.record import record
 from pytest_tenantproof.attest.sign import Signer, new_seed
-from pytest_tenantproof.model import Control, Elsewhere, Outcome, Result, Waiver
+from pytest_tenantproof.attest.statement import statement
+from pytest_tenantproof.model import Control, Elsewhere, Outcome, Result, Scope, Waiver, verdict_of
 from pytest_tenantproof.report import render_html
 from tests.attest.conftest import make_run
 
@@ -42,9 +45,11 @@ def collect(tmp_path: Path, signer: Signer) -> Write:
             run = make_run(previous, run_id, ephemeral=by.ephemeral)
             named = {**run.target, "name": target, "class": "staging"}
             when = f"{finished:%Y-%m-%dT%H:%M:%SZ}"
-            return record(
-                replace(run, results=((PROBE, result),), target=named, digests={"catalog": catalog}, finished=when)
+            changed = replace(
+                run, results=((PROBE, result),), target=named, digests={"catalog": catalog}, finished=when
             )
+            scope = Scope(1, 1)
+            return record(replace(changed, scope=scope, verdict=verdict_of((result,), scope)[0]))
 
         return bundle.write_bundle(tmp_path / "evidence", target, by, report, {"report.html": render_html})
 
@@ -115,22 +120,67 @@ def test_another_catalog_an_old_bundle_and_one_from_the_future_prove_nothing(
     assert "future" in look().problem
 
 
+def _edit(path: Path, old: bytes, new: bytes) -> None:
+    report = path / "report.json"
+    assert old in report.read_bytes()
+    report.write_bytes(report.read_bytes().replace(old, new))
+
+
 def test_a_forged_or_changed_bundle_proves_nothing(collect: Write, look: Callable[..., Elsewhere]) -> None:
     """Whoever can write to the folder has no key: neither a bundle of their own nor a mended one counts."""
     failed = collect(Outcome.FAILED)
-    report = failed / "report.json"
-    report.write_bytes(report.read_bytes().replace(b'"outcome": "failed"', b'"outcome": "passed"'))
-    assert "could not be verified" in look().problem
+    _edit(failed, b'"outcome": "failed"', b'"outcome": "passed"')
+    assert f"bundle staging {failed.name} cannot be verified (subject-mismatch)" in look().problem
     own = Signer(new_seed(), ephemeral=True)
     collect(by=own)
-    assert "2 that claim to have could not be verified" in look().problem
+    assert "no bundle of the same catalog ran it" in look().problem
     assert look(own.public).problem == ""
 
 
-def test_junk_in_the_folder_is_passed_over(collect: Write, look: Callable[..., Elsewhere]) -> None:
+def _empty(path: Path) -> None:
+    shutil.rmtree(path)
+    path.mkdir()
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "says that it was not run": lambda p: _edit(p, b'"outcome": "failed"', b'"outcome": "not_run"'),
+    "says that the catalog was another": lambda p: _edit(p, CATALOG.encode(), b"2" * 64),
+    "says that it is a scratch run": lambda p: _edit(p, b'"ephemeral": false', b'"ephemeral": true'),
+    "no JSON": lambda p: (p / "report.json").write_bytes(b"{"),
+    "empty": lambda p: (p / "report.json").write_bytes(b""),
+    "no report": lambda p: (p / "report.json").unlink(),
+    "no statement": lambda p: (p / bundle.STATEMENT_FILE).unlink(),
+    "nothing": _empty,
+    "another key": lambda p: (p / bundle.STATEMENT_FILE).write_bytes(
+        dsse.envelope(statement(json.loads((p / "report.json").read_bytes()), {"report.json": b""}), Signer(new_seed()))
+    ),
+    "page": lambda p: (p / "report.html").write_bytes(b""),
+    "a link": lambda p: (p / "report.json").symlink_to((p / "report.json").rename(p / "moved")),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_newer_failure_that_was_damaged_is_not_passed_over(
+    name: str, collect: Write, look: Callable[..., Elsewhere]
+) -> None:
+    """Nobody knows what it said, so the older pass proves nothing."""
+    collect()
+    failed = collect(Outcome.FAILED)
+    DAMAGE[name](failed)
+    assert f"a newer bundle staging {failed.name} cannot be verified" in look().problem
+
+
+def test_a_pass_after_the_damage_counts(collect: Write, look: Callable[..., Elsewhere]) -> None:
+    _edit(collect(Outcome.FAILED), b'"failed"', b'"passed"')
+    newest = collect()
+    assert (look().run_id, look().problem) == (newest.name, "")
+
+
+def test_whole_scratch_bundles_are_passed_over(collect: Write, look: Callable[..., Elsewhere]) -> None:
+    """A developer's run in the same folder, with a key of its own, says nothing either way; a damaged one might be
+    anything."""
     ran = collect()
-    for content in (b"", b"[]", b'{"TP301": "%s"}' % (b"1" * 64), b'{"digests": "%s", "x": "TP301"}' % (b"1" * 64)):
-        junk = ran.parent / f"20991231T000000Z-{len(content):08x}"
-        junk.mkdir()
-        (junk / "report.json").write_bytes(content)
+    scratch = collect(Outcome.FAILED, by=Signer(new_seed(), ephemeral=True))
     assert (look().run_id, look().problem) == (ran.name, "")
+    (scratch / "report.json").write_bytes(b"{}")
+    assert "cannot be verified" in look().problem

@@ -1,6 +1,7 @@
 """One yes or no: what a signed policy accepts, and every way in which evidence is not acceptable."""
 
 import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from pytest_tenantproof.attest import bundle, dsse, keys, policy, runlog, sign
 from pytest_tenantproof.attest.authority import Authority
 from pytest_tenantproof.attest.record import record
 from pytest_tenantproof.attest.sign import Signer, new_seed
+from pytest_tenantproof.attest.verdict import recomputed
 from pytest_tenantproof.cli import main
 from pytest_tenantproof.errors import VerificationError
 from pytest_tenantproof.report import render_html
@@ -47,11 +49,14 @@ def proven(tmp_path: Path, signer: Signer) -> Write:
         def report(run_id: str, previous: dict[str, str] | None) -> dict[str, Any]:
             made = record(make_run(previous, run_id))
             made["controls"] = [c for c in made["controls"] if c["outcome"] == "passed"]
-            made |= {"verdict": "proven", "finished": NOW.strftime("%Y-%m-%dT%H:%M:%SZ")}
+            made["scope"].update(selected=1, of=1)
+            made["finished"] = NOW.strftime("%Y-%m-%dT%H:%M:%SZ")
             change(made)
-            return made
+            return made | {"verdict": str(recomputed(made))}
 
-        return bundle.write_bundle(tmp_path / "evidence", "prod", by, report, {"report.html": render_html})
+        path = bundle.write_bundle(tmp_path / "evidence", "prod", by, report, {"report.html": render_html})
+        runlog.append(tmp_path / "evidence", signer)
+        return path
 
     return write
 
@@ -66,13 +71,13 @@ def test_good_evidence_is_accepted(proven: Write, signer: Signer, tmp_path: Path
 
 
 CHANGES: dict[str, tuple[Change, str]] = {
-    "failed": (lambda r: r.update(verdict="failed"), "the verdict is failed"),
+    "failed": (lambda r: r["controls"][0].update(outcome="failed", reason="x"), "the verdict is failed"),
     "old": (lambda r: r.update(finished="2020-01-01T00:00:00Z"), "old, older than 24.0 h"),
     "future": (lambda r: r.update(finished="2098-01-01T00:00:00Z"), "from the future"),
     "narrowed": (lambda r: r["scope"].update(narrowed=True), "the scope is partial"),
     "other scope": (lambda r: r["scope"].update(expression="rls"), "the scope is rls"),
     "not run": (lambda r: r["controls"][0].update(outcome="not_run", reason="x"), "TP901 is not_run"),
-    "left out": (lambda r: r.update(controls=[]), "no control * was run"),
+    "left out": (lambda r: r.update(controls=[], scope=r["scope"] | {"selected": 0, "of": 0}), "no control * was run"),
 }
 
 
@@ -104,11 +109,106 @@ def test_a_waived_control_needs_a_policy_that_allows_it(proven: Write, signer: S
     finding = {"object": "x", "detail": "y", "fix": "", "tenant": None, "role": None, "operation": None}
 
     def waived(report: dict[str, Any]) -> None:
+        report["controls"].append(report["controls"][0] | {"id": "TP902"})
+        report["scope"].update(selected=2, of=2)
         report["controls"][0].update(outcome="failed", waiver=waiver | {"ticket": ""}, findings=[finding])
 
     proven(waived)
     assert "TP901 is waived" in reasons(tmp_path, document(signer))
     assert reasons(tmp_path, document(signer, waivers=True)) == ""
+
+
+def _two(**second: Any) -> Change:
+    """TP901, which passed, and TP902, which is like it but for that."""
+
+    def change(report: dict[str, Any]) -> None:
+        report["controls"].append(report["controls"][0] | {"id": "TP902"} | second)
+        report["scope"].update(selected=2, of=2)
+
+    return change
+
+
+ABSENT = {"outcome": "not_applicable", "reason": "nothing of the kind is configured"}
+
+
+def test_a_control_that_was_made_not_applicable_is_missed(proven: Write, signer: Signer, tmp_path: Path) -> None:
+    """By a change of the configuration, or of the database, a control may have nothing to say: only the policy's
+    writer says that it may."""
+    proven(_two(**ABSENT))
+    for controls in (["*"], ["TP90*"], ["TP901", "TP902"]):
+        assert "TP902 is not_applicable" in reasons(tmp_path, document(signer, controls=controls))
+    assert reasons(tmp_path, document(signer, controls=["TP901"])) == ""
+    assert reasons(tmp_path, document(signer, not_applicable=["TP902"])) == ""
+    assert "TP902 is not_applicable" in reasons(tmp_path, document(signer, not_applicable=["TP901"]))
+
+
+def test_what_another_target_proves_is_proven(proven: Write, signer: Signer, tmp_path: Path) -> None:
+    there = {"control": "TP902", "reason": "it writes", "target": "staging", "run_id": "20261101T020000Z-00000001"}
+    there |= {"sha256": "3" * 64, "finished": "2026-11-01T02:00:00Z"}
+
+    def left(problem: str) -> Change:
+        def change(report: dict[str, Any]) -> None:
+            _two(**ABSENT)(report)
+            report["proven_elsewhere"] = [there | {"age_days": 1.0, "problem": problem}]
+
+        return change
+
+    proven(left(""))
+    assert reasons(tmp_path, document(signer)) == ""
+    proven(left("that bundle is older than 7 days"))
+    assert "TP902 is not_applicable" in reasons(tmp_path, document(signer))
+    assert "the verdict is not_proven" in reasons(tmp_path, document(signer))
+
+
+def _canary(outcome: str) -> Change:
+    def change(report: dict[str, Any]) -> None:
+        report["controls"][0].update(outcome=outcome, reason="x")
+        report["scope"].update(expression="canary", of=2)
+
+    return change
+
+
+def test_runs_of_another_scope_prove_nothing_and_tell_on_it(proven: Write, signer: Signer, tmp_path: Path) -> None:
+    proven(_canary("passed"))
+    assert "the scope is canary" in reasons(tmp_path, document(signer))
+    whole = proven()
+    proven(_canary("passed"))
+    assert reasons(tmp_path, document(signer)) == ""
+    decision = policy.decide(policy.parse_policy(document(signer)), tmp_path / "evidence", NOW)
+    assert [judged.run_id for judged in decision.bundles] == [whole.name]
+    failing = proven(_canary("failed"))
+    assert f"TP901 is failed in the newer run {failing.name}" in reasons(tmp_path, document(signer))
+    assert reasons(tmp_path, document(signer, controls=["TP9*"])) != ""
+    newest = proven(_canary("passed"))
+    assert reasons(tmp_path, document(signer)) == ""
+    (newest / "report.json").write_bytes(b"{}")
+    assert f"{newest.name} does not verify" in reasons(tmp_path, document(signer))
+
+
+def test_a_good_canary_of_another_target_hides_nothing(proven: Write, signer: Signer, tmp_path: Path) -> None:
+    def other(report: dict[str, Any]) -> None:
+        _canary("passed")(report)
+        report["target"]["name"] = "staging"
+
+    proven()
+    proven(_canary("failed"))
+    planted = proven(other)
+    assert f"{planted.name} is a run of staging" in reasons(tmp_path, document(signer))
+
+
+def test_without_the_log_nobody_knows_what_was_removed(proven: Write, signer: Signer, tmp_path: Path) -> None:
+    proven()
+    kept = runlog.checkpoint_file(tmp_path / "evidence").read_bytes()
+    worse = proven(CHANGES["failed"][0])
+    shutil.rmtree(worse)
+    shutil.rmtree(runlog.log_folder(tmp_path / "evidence"))
+    assert "log-missing" in reasons(tmp_path, document(signer))
+    assert reasons(tmp_path, document(signer, log=False)) == ""
+    # whoever holds the key can start another log
+    runlog.append(tmp_path / "evidence", signer)
+    assert reasons(tmp_path, document(signer)) == ""
+    since = policy.decide(policy.parse_policy(document(signer)), tmp_path / "evidence", NOW, since=kept)
+    assert "log-replaced" in since.reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -139,6 +239,10 @@ def test_a_key_counts_while_it_is_valid(
         {"keys": [{"pem": "x"}]},
         {"max_age_hours": True},
         {"max_age_hours": 0},
+        {"max_age_hours": 1e300},
+        {"not_applicable": [1]},
+        {"not_applicable": None},
+        {"log": 1},
         {"more": 1},
         {"timestamp": "yes"},
     ],

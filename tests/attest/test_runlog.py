@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pytest_tenantproof.attest import bundle, dsse, merkle, note, runlog
+from pytest_tenantproof.attest import bundle, dsse, keys, merkle, note, runlog
 from pytest_tenantproof.attest.note import Checkpoint
 from pytest_tenantproof.attest.proof import prove, verify_proof
 from pytest_tenantproof.attest.record import record
 from pytest_tenantproof.attest.sign import Signer, new_seed
 from pytest_tenantproof.attest.verify_log import verify_log
+from pytest_tenantproof.cli import main
 from pytest_tenantproof.errors import EvidenceError, VerificationError
 from pytest_tenantproof.report import render_html
 from tests.attest.conftest import WriteBundle, make_run
@@ -217,3 +218,37 @@ def test_one_bundle_is_shown_to_be_in_the_log(history: list[Path], root: Path, s
         with pytest.raises(VerificationError) as caught:
             verify_proof(data, path, [signer.public], since=kept)
         assert caught.value.reason == expected
+
+
+def test_a_log_signed_by_a_bundles_own_key_is_never_that_of_a_trusted_one(
+    history: list[Path], write: WriteBundle, root: Path, signer: Signer
+) -> None:
+    """The attacker adds a bundle with a key of their own, and signs with it a log that lacks what they removed."""
+    own = Signer(new_seed(), ephemeral=True)
+    write(own)
+    shutil.rmtree(history[0])
+    rewrite(root, own, lambda held: held[1:])
+    assert reason(root, signer, allow_ephemeral=True) == "key-unknown"
+    kept = runlog.checkpoint_file(root).read_bytes()
+    assert reason(root, signer, allow_ephemeral=True, since=kept) == "key-unknown"
+
+
+def test_a_scratch_folders_log_is_said_to_show_integrity_only(
+    write: WriteBundle, root: Path, signer: Signer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = Signer(new_seed(), ephemeral=True)
+    write(own)
+    runlog.append(root, own)
+    assert main(["verify", "--chain", "--allow-ephemeral", str(root)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert all(line.endswith("(ephemeral: integrity only)") for line in lines)
+    assert main(["verify", "--json", "--chain", "--allow-ephemeral", str(root)]) == 0
+    assert json.loads(capsys.readouterr().out)["verified"][0]["ephemeral"] is True
+    # the next run with a real key signs the log anew; the scratch bundle in it stays what it is
+    (tmp_path / "k.pub").write_text(keys.public_pem(signer.public))
+    write()
+    runlog.append(root, signer)
+    assert main(["verify", "--chain", "--allow-ephemeral", "--key", str(tmp_path / "k.pub"), str(root)]) == 0
+    marked = ["ephemeral" in line for line in capsys.readouterr().out.splitlines()]
+    assert marked == [False, True, False]

@@ -1,10 +1,20 @@
 """A live run leaves to staging what it must not do itself, and says whether staging did it."""
 
+from datetime import date, timedelta
 from pathlib import Path
 
 from tests.plugin.conftest import CONFIG, Run
 from tests.plugin.test_runs import newest, outcomes
 
+WAIVER = """
+[[tenantproof.waivers]]
+control = "TP921"
+object = "*"
+owner = "ann"
+approver = "bob"
+reason = "staging comes in January"
+expires = {}
+"""
 OWN = """
 from pytest_tenantproof import Severity, control, falsified_by
 
@@ -30,6 +40,17 @@ def test_a_live_run_needs_a_recent_bundle_that_ran_what_it_cannot(run: Run, tmp_
     path, report = newest(tmp_path, "prod")
     assert (done.returncode, report["verdict"]) == (2, "not_proven"), done.stdout[-3000:]
     assert set(outcomes(report).values()) == {"passed", "not_applicable"}
+
+    # Nor is it where TP921 is waived.
+    config = tmp_path / "tenantproof.toml"
+    plain = config.read_text()
+    config.write_text(plain + WAIVER.format(date.today() + timedelta(days=30)))
+    done = run("--evidence=prod", "-m", "probe or evidence")
+    path, report = newest(tmp_path, "prod")
+    (waived,) = (control for control in report["controls"] if control["waiver"])
+    assert (waived["id"], waived["outcome"], report["verdict"]) == ("TP921", "failed", "not_proven")
+    assert done.returncode == 2, done.stdout[-3000:]
+    config.write_text(plain)
 
     staging = run("--evidence=staging", "-m", "probe")
     there = outcomes(newest(tmp_path, "staging")[1])
