@@ -1,5 +1,6 @@
 """Gives the built-in targets something to prove: a private server with the product's migrations and demo data."""
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,9 @@ def _container() -> Provisioned:
     from testcontainers.community.postgres import PostgresContainer
 
     try:
-        box: Any = PostgresContainer(_IMAGE, driver=None)
+        box: Any = PostgresContainer(
+            _IMAGE, username="postgres", password=secrets.token_urlsafe(12), dbname="postgres", driver=None
+        )
         box.start()
     except Exception as error:
         raise TargetUnreachable(
