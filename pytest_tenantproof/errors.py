@@ -161,7 +161,24 @@ class RestoreError(BackupError):
 
 
 class NotifyError(TenantproofError):
+    """An alert was not delivered. `transient`: trying again may help, not before `retry_after` seconds.
+
+    `partial`: some recipients got it, so that sending it again would tell them twice.
+    """
+
     exit_status = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remedy: str = "",
+        transient: bool = False,
+        retry_after: float = 0.0,
+        partial: bool = False,
+    ) -> None:
+        self.transient, self.retry_after, self.partial = transient, retry_after, partial
+        super().__init__(message, remedy=remedy)
 
 
 class GateRefused(TenantproofError):

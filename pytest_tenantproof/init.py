@@ -158,10 +158,12 @@ recipients = []
 # script_paths = ["scripts"]
 # client_bundles = ["dist"]
 
-# Alerts: Slack's webhook and the mail server are secrets and come from the environment.
+# Alerts: Slack's webhook and the mail server are secrets and come from the environment (tenantproof notify --test).
 [tenantproof.notify]
 email_from = ""
 email_to = []
+# slack = ["critical", "high", "medium", "low", "proven"]  # severities; "proven" are summaries of good runs
+# email = ["critical", "high"]
 """
 
 

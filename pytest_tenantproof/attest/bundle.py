@@ -19,6 +19,7 @@ from pytest_tenantproof.attest.statement import statement
 from pytest_tenantproof.errors import EvidenceError
 
 __all__ = [
+    "ALERTS_FILE",
     "BUNDLE_NAME",
     "PUBLIC_KEY_FILE",
     "STATEMENT_FILE",
@@ -32,6 +33,7 @@ __all__ = [
 BUNDLE_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 STATEMENT_FILE = "statement.intoto.jsonl"
 TIMESTAMP_FILE = "statement.tsr"
+ALERTS_FILE = "statement.alerts.jsonl"
 PUBLIC_KEY_FILE = "signing-key.pub"
 
 

@@ -76,9 +76,16 @@ def _fields(parsed: dict[str, Any]) -> tuple[bytes, bytes, str]:
         (only,) = parsed["signatures"]
         if set(parsed) != {"payload", "payloadType", "signatures"} or set(only) != {"keyid", "sig"}:
             raise VerificationError("envelope-malformed", "the envelope has unknown or missing fields.")
-        payload = base64.b64decode(parsed["payload"], validate=True)
-        return payload, base64.b64decode(only["sig"], validate=True), str(only["keyid"])
+        return _decoded(parsed["payload"]), _decoded(only["sig"]), str(only["keyid"])
     except (KeyError, TypeError, ValueError, binascii.Error):
         raise VerificationError(
             "envelope-malformed", "the envelope is not a DSSE envelope with one signature."
         ) from None
+
+
+def _decoded(text: str) -> bytes:
+    """Base64 in its only spelling: the bits that the last character does not use are zero (RFC 4648, 3.5)."""
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError("not canonical")
+    return data

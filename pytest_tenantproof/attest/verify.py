@@ -4,6 +4,7 @@ json-too-large json-malformed json-duplicate-key envelope-malformed payload-type
 signature-invalid statement-malformed subject-missing subject-unexpected subject-mismatch subject-name
 schema-mismatch report-inconsistent verdict-mismatch chain-broken chain-missing not-a-bundle
 timestamp-missing timestamp-malformed timestamp-refused timestamp-mismatch timestamp-untrusted
+alerts-malformed alerts-mismatch
 """
 
 import hashlib
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_tenantproof.attest import dsse, keys, sign, statement
+from pytest_tenantproof.attest.alerts import check_alerts
 from pytest_tenantproof.attest.bundle import (
+    ALERTS_FILE,
     BUNDLE_NAME,
     PUBLIC_KEY_FILE,
     STATEMENT_FILE,
@@ -93,6 +96,7 @@ def verify_bundle(
     _check_subjects(load(opened.payload, "the statement"), files)
     report = load(files["report.json"], "report.json")
     _check_report(report, path, opened.payload, files)
+    check_alerts(files, own | known, opened.key_id)
     digest = hashlib.sha256(files["report.json"]).hexdigest()
     return Verified(
         path,
@@ -180,7 +184,7 @@ def _check_subjects(parsed: Mapping[str, Any], files: Mapping[str, bytes]) -> No
             raise VerificationError("subject-name", f"subject {name!r} is not a plain file name.")
         named[name] = digest
     expected = {name: digest for name, digest in named.items() if not name.startswith(_OUTSIDE)}
-    signed = set(files) - {name for name in files if name in (STATEMENT_FILE, TIMESTAMP_FILE)}
+    signed = set(files) - {STATEMENT_FILE, TIMESTAMP_FILE, ALERTS_FILE}
     for name in sorted(set(expected) - signed):
         raise VerificationError("subject-missing", f"{name!r} is signed but not in the bundle.")
     for name in sorted(signed - set(expected)):

@@ -6,7 +6,20 @@ import sys
 from collections.abc import Sequence
 
 import pytest_tenantproof
-from pytest_tenantproof.cli import audit, backup, database, evidence, gate, guard, keys, recover, restore, runs, site
+from pytest_tenantproof.cli import (
+    audit,
+    backup,
+    database,
+    evidence,
+    gate,
+    guard,
+    keys,
+    notify,
+    recover,
+    restore,
+    runs,
+    site,
+)
 from pytest_tenantproof.cli.base import Verb
 from pytest_tenantproof.errors import TenantproofError, VerificationError
 
@@ -23,6 +36,7 @@ VERBS: dict[str, Verb] = {
     **restore.VERBS,
     **audit.VERBS,
     **recover.VERBS,
+    **notify.VERBS,
     **site.VERBS,
 }
 

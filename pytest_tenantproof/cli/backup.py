@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_tenantproof.attest.sign import Signer
     from pytest_tenantproof.backup import BackupRequest, BackupResult, Store
     from pytest_tenantproof.backup.retention import Retained
+    from pytest_tenantproof.notify import Alert, Cause
 
 __all__ = ["VERBS"]
 
@@ -40,32 +41,42 @@ class _Job:
     def failed(self, error: BaseException) -> None:
         """Alerts and records a failure. What cannot be told or recorded is said on standard error."""
         from pytest_tenantproof.backup.events import BackupFailed, stage_of
-        from pytest_tenantproof.notify import Alert, Level
+        from pytest_tenantproof.model import Severity
+        from pytest_tenantproof.notify import Alert, Cause, Level
 
         stage = error.stage if isinstance(error, BackupFailed) else stage_of(error)
         text, remedy = f"it was ended by {type(error).__name__}.", "see the log and run it again."
         if isinstance(error, TenantproofError):
             text, remedy = error.message, error.remedy
-        title = f"{self.target}: {stage} failed"
-        said = self.say(Alert(stage, Level.FAIL, title, text, self.target, self.run, remedy))
+        severity = Severity.MEDIUM if stage == "retention" else Severity.HIGH
+        alert = Alert(
+            stage, Level.FAIL, f"{self.target}: {stage} failed", text, self.target, self.run, remedy, (), severity
+        )
+        said = self.say(alert, (Cause(self.target, stage, "", severity),))
         said += self.record({"outcome": "failed", "stage": stage, "error": text}) if stage != "retention" else []
         sys.stderr.write("".join(f"tenantproof: {line}\n" for line in said))
 
-    def done(self, text: str) -> list[str]:
-        """The dead-man's ping; what went wrong with it."""
+    def done(self, text: str, *settled: str, well: bool = True) -> list[str]:
+        """A word to people when what they were told of is `settled`, and with `well` the dead-man's ping; what went
+        wrong with either."""
         from pytest_tenantproof.notify import Alert, Level
 
-        return self.say(Alert("backup", Level.OK, f"{self.target}: backed up", text, self.target, self.run))
+        return self.say(
+            Alert("backup", Level.OK, f"{self.target}: done", text, self.target, self.run), (), settled, well
+        )
 
-    def say(self, alert: Any) -> list[str]:
-        from pytest_tenantproof.notify import open_notifiers, send_all
+    def say(
+        self, alert: "Alert", red: "tuple[Cause, ...]" = (), settled: tuple[str, ...] = (), well: bool = False
+    ) -> list[str]:
+        from pytest_tenantproof.notify import News, open_desk
 
+        if self.quiet:
+            return []
+        news = News(self.target, red, lambda cause: cause.what in settled, lambda _: alert, well=well)
         try:
-            if not self.quiet:
-                send_all(open_notifiers(self.settings, "backup"), alert)
+            return [delivery.told for delivery in open_desk(self.settings, "backup").tell(news) if delivery.problem]
         except TenantproofError as error:
             return [str(error)]
-        return []
 
     def record(self, row: dict[str, Any]) -> list[str]:
         """Adds a row to backup_runs; what went wrong with it."""
@@ -139,7 +150,8 @@ def _backup(options: argparse.Namespace) -> Answer:
     if trouble is not None and not job.quiet:
         raise trouble
     lines = _told(result, retained) + ([f"retention would fail: {trouble}"] if trouble else [])
-    problems += job.done(lines[0])
+    settled = ("backup", "upload", "encryption", *(["retention"] if retained else []))
+    problems += job.done(lines[0], *settled)
     return (1 if problems else 0), _answer(result, retained, problems), lines + problems
 
 
@@ -250,7 +262,9 @@ def _retention(options: argparse.Namespace) -> Answer:
     job = _job(options)
     with _watched(job):
         retained = _retention_of(job, newest="", dry_run=options.dry_run)
-    return 0, _retention_answer(retained), _retention_lines(retained)
+    lines = _retention_lines(retained)
+    problems = job.done("retention was applied", "retention", well=False)
+    return (1 if problems else 0), _retention_answer(retained) | {"problems": problems}, lines + problems
 
 
 def _erase(options: argparse.Namespace) -> Answer:

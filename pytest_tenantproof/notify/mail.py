@@ -8,9 +8,9 @@ from email.policy import SMTP
 from email.utils import formatdate, make_msgid
 from urllib.parse import unquote, urlsplit
 
-from pytest_tenantproof.config.notify import SMTP_VARIABLE
-from pytest_tenantproof.errors import ConfigError, NotifyError, redact
-from pytest_tenantproof.notify.alert import Alert, Level
+from pytest_tenantproof.config.notify import ROUTES, SMTP_VARIABLE, Route
+from pytest_tenantproof.errors import ConfigError, NotifyError
+from pytest_tenantproof.notify.alert import Alert, plain, wanted
 from pytest_tenantproof.notify.http import LOOPBACK
 
 __all__ = ["MailNotifier", "mail"]
@@ -24,11 +24,11 @@ class MailNotifier:
     sender: str
     recipients: tuple[str, ...]
     timeout: float = 10.0
+    routes: tuple[Route, ...] = ROUTES
     name: str = "e-mail"
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
+        if not _usable(self.url):
             raise ConfigError(
                 f"{SMTP_VARIABLE} is not understood.",
                 remedy="write smtp://user:password@host:587 (STARTTLS) or smtps://user:password@host:465.",
@@ -39,19 +39,20 @@ class MailNotifier:
             )
 
     def wants(self, alert: Alert) -> bool:
-        return alert.level is not Level.OK
+        return wanted(alert, self.routes)
 
     def send(self, alert: Alert) -> None:
-        message = mail(alert, self.sender, self.recipients)
         try:
+            message = mail(alert, self.sender, self.recipients)
             with self._session() as session:
                 refused = session.send_message(message, self.sender, list(self.recipients))
-        except (smtplib.SMTPException, OSError) as error:
+        except (smtplib.SMTPException, OSError, ValueError) as error:
             raise self._failed(error) from None
         if refused:
             raise NotifyError(
                 f"the mail server refused {len(refused)} of {len(self.recipients)} recipients.",
                 remedy="correct email_to in [tenantproof.notify].",
+                partial=True,
             )
 
     def _session(self) -> smtplib.SMTP:
@@ -81,13 +82,33 @@ class MailNotifier:
         else:
             remedy = f"check host and port in {SMTP_VARIABLE} and that the server accepts the sender."
         what = f"{type(error).__name__} {code}".strip()
-        return NotifyError(f"the mail server did not take the alert: {what}.", remedy=remedy)
+        text = f"the mail server did not take the alert: {what}."
+        return NotifyError(text, remedy=remedy, transient=_passing(error))
+
+
+def _usable(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("smtp", "smtps") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def _passing(error: Exception) -> bool:
+    """Whether trying again may help: 4xx replies (RFC 5321, 4.2.1), and connections that failed or broke."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return all(400 <= code < 500 for code, _ in error.recipients.values())
+    if isinstance(error, smtplib.SMTPResponseException):
+        return 400 <= error.smtp_code < 500
+    if isinstance(error, smtplib.SMTPServerDisconnected):
+        return True
+    return not isinstance(error, smtplib.SMTPException | ssl.SSLError | ValueError)
 
 
 def mail(alert: Alert, sender: str, recipients: tuple[str, ...]) -> EmailMessage:
     """Plain text. Line breaks in a title cannot forge a header."""
     message = EmailMessage(policy=SMTP)
-    message["Subject"] = redact(" ".join(f"[tenantproof] {alert.level.upper()}: {alert.title}".split()))[:200]
+    message["Subject"] = " ".join(plain(f"[tenantproof] {alert.level.upper()}: {alert.title}").split())[:200]
     message["From"] = sender
     message["To"] = ", ".join(recipients)
     message["Date"] = formatdate()

@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 
 from pytest_tenantproof.config.notify import PING_VARIABLE
-from pytest_tenantproof.errors import NotifyError
 from pytest_tenantproof.notify.alert import Alert, Level
-from pytest_tenantproof.notify.http import request, require_https
+from pytest_tenantproof.notify.http import refused, request, require_https
 
 __all__ = ["PingNotifier"]
 
@@ -25,8 +24,6 @@ class PingNotifier:
         return alert.level is Level.OK
 
     def send(self, alert: Alert) -> None:
-        answer = request("GET", self.url, f"the {self.name}", timeout=self.timeout)
-        if not 200 <= answer.status_code < 300:
-            raise NotifyError(
-                f"the {self.name} was refused with status {answer.status_code}.", remedy=f"correct {PING_VARIABLE}."
-            )
+        reply = request("GET", self.url, f"the {self.name}", timeout=self.timeout)
+        if not 200 <= reply.status < 300:
+            raise refused(reply, f"the {self.name}", f"correct {PING_VARIABLE}.")

@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_tenantproof.config.notify import SLACK_VARIABLE
-from pytest_tenantproof.errors import NotifyError, redact
-from pytest_tenantproof.notify.alert import Alert, Level
-from pytest_tenantproof.notify.http import request, require_https
+from pytest_tenantproof.config.notify import ROUTES, SLACK_VARIABLE, Route
+from pytest_tenantproof.notify.alert import Alert, Level, plain, wanted
+from pytest_tenantproof.notify.http import refused, request, require_https
 
 __all__ = ["SlackNotifier", "message"]
 
@@ -27,24 +26,24 @@ class SlackNotifier:
 
     webhook: str = field(repr=False)
     timeout: float = 10.0
+    routes: tuple[Route, ...] = ROUTES
     name: str = "Slack"
 
     def __post_init__(self) -> None:
         require_https(self.webhook, SLACK_VARIABLE)
 
     def wants(self, alert: Alert) -> bool:
-        return alert.level is not Level.OK
+        return wanted(alert, self.routes)
 
     def send(self, alert: Alert) -> None:
-        answer = request("POST", self.webhook, self.name, timeout=self.timeout, json=message(alert))
-        if answer.status_code != 200 or answer.text.strip() != "ok":
-            remedy = _REMEDIES.get(answer.status_code, "see https://status.slack.com and send it again.")
-            raise NotifyError(f"Slack refused the alert with status {answer.status_code}.", remedy=remedy)
+        reply = request("POST", self.webhook, self.name, timeout=self.timeout, json=message(alert))
+        if reply.status != 200 or reply.text.strip() != "ok":
+            raise refused(reply, self.name, _REMEDIES.get(reply.status, "see https://status.slack.com."))
 
 
 def message(alert: Alert) -> dict[str, Any]:
     """The payload: a header, the text, the remedy and the facts, cut to Block Kit's limits."""
-    head = redact(f"{_SIGNS[alert.level]} {alert.title}")
+    head = plain(f"{_SIGNS[alert.level]} {alert.title}")
     blocks: list[dict[str, Any]] = [
         {"type": "header", "text": {"type": "plain_text", "text": _cut(head, _HEADER)}},
         _section(_escaped(alert.text)),
@@ -54,20 +53,21 @@ def message(alert: Alert) -> dict[str, Any]:
     named = [("target", alert.target), ("run", alert.run), *alert.facts]
     fields = [_markdown(f"*{_escaped(n)}*\n{_escaped(v)}", _FIELD) for n, v in named if v]
     blocks += [{"type": "section", "fields": fields[at : at + _FIELDS]} for at in range(0, len(fields), _FIELDS)][:10]
-    return {"text": _cut(_escaped(head), _SECTION), "blocks": blocks}
+    return {"text": _cut(_escaped(head), _SECTION), "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
 
 
 def _section(text: str) -> dict[str, Any]:
     return {"type": "section", "text": _markdown(text, _SECTION)}
 
 
-def _markdown(text: str, limit: int) -> dict[str, str]:
-    return {"type": "mrkdwn", "text": _cut(text or "-", limit)}
+def _markdown(text: str, limit: int) -> dict[str, Any]:
+    """`verbatim`: a name that reads like a link, a channel or a person becomes none."""
+    return {"type": "mrkdwn", "text": _cut(text or "-", limit), "verbatim": True}
 
 
 def _escaped(text: str) -> str:
     """Slack's three control characters, so that no text can mention a channel or hide a link."""
-    return redact(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _cut(text: str, limit: int) -> str:

@@ -90,7 +90,11 @@ class FleetPlugin:
             yield TargetItem.from_parent(session, name=target, target=target, command=self._command(target))
 
     def _command(self, target: str) -> tuple[str, ...]:
-        options = [f"--evidence={target}", f"--evidence-dir={self.root}"]
+        options = [
+            f"--evidence={target}",
+            f"--evidence-dir={self.root}",
+            f"--notify={self.config.getoption('--notify')}",
+        ]
         if named := self.config.getoption("--evidence-config"):
             options.append(f"--evidence-config={named}")
         options += ["-m", self.expression] if self.expression else []

@@ -109,6 +109,7 @@ class EvidencePlugin:
                 self._join(self.worker["tenantproof"])
         except TenantproofError as error:
             self._stop()
+            self._untold(error)
             pytest.exit(f"tenantproof: {error}", returncode=error.exit_status)
 
     def _prepare(self) -> None:
@@ -259,14 +260,26 @@ class EvidencePlugin:
         try:
             self.written = finish.write(self)
             session.exitstatus = self.written.exit_status
+            untold = tell.tell(self.settings, self.written, *self._telling(), self.signing_key)
         except TenantproofError as error:
             self.say(f"no evidence was written: {error}")
             session.exitstatus = 3
+            self._untold(error)
             return
-        job = str(self.config.getoption("-m", default="") or "evidence")
-        if untold := tell.tell(self.settings, self.written, str(self.config.getoption("--notify")), job):
-            self.say(untold)
+        for problem in untold:
+            self.say(problem)
+        if untold:
             session.exitstatus = session.exitstatus or 1
+
+    def _untold(self, error: TenantproofError) -> None:
+        """Tells that a run left no evidence; the controller does, once."""
+        if self.worker is None:
+            for problem in tell.tell_broken(self.settings, self.target, *self._telling(), error):
+                self.say(problem)
+
+    def _telling(self) -> tuple[str, str]:
+        """When people are told (--notify), and the job whose ping goes with the run."""
+        return str(self.config.getoption("--notify")), str(self.config.getoption("-m", default="") or "evidence")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

@@ -50,6 +50,19 @@ def test_any_changed_byte_is_noticed(write: WriteBundle, signer: Signer) -> None
     verify_bundle(path, [signer.public])
 
 
+def test_a_signature_has_one_spelling(write: WriteBundle, signer: Signer) -> None:
+    """64 bytes leave four bits of the last base64 character unused; they are signed by nobody, so they must be zero."""
+    path = write() / "statement.intoto.jsonl"
+    data = path.read_bytes()
+    [end] = [at for at in range(len(data)) if data[at:].startswith(b'=="')][-1:]
+    alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    other = alphabet[alphabet.index(data[end - 1]) ^ 1]
+    path.write_bytes(data[: end - 1] + bytes([other]) + data[end:])
+    with pytest.raises(VerificationError) as caught:
+        verify_bundle(path.parent, [signer.public])
+    assert caught.value.reason == "envelope-malformed"
+
+
 @pytest.mark.parametrize("name", ["report.json", "report.html", "junit.xml", "statement.intoto.jsonl"])
 def test_a_missing_or_cut_file_is_noticed(write: WriteBundle, signer: Signer, name: str) -> None:
     path = write()

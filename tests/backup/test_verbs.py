@@ -173,9 +173,19 @@ def test_an_alert_that_fails_is_loud(desk: Desk) -> None:
     desk.sink.status = 500
     status, answer = desk("backup", "--target", "prod")
     assert status == 1
-    assert "ping was refused with status 500" in answer["problems"][0]
+    assert "ping refused the alert with status 500" in answer["problems"][0]
     assert find_runs(desk.store)[0].complete
     assert "secret" not in json.dumps(answer)
+
+
+def test_a_cause_is_told_once_and_its_end_too(desk: Desk) -> None:
+    (desk.folder / "store").write_text("a file where a folder should be")
+    for expected in (["🔴 prod: upload failed"], []):
+        assert desk("backup", "--target", "prod")[0] != 0
+        assert desk.alerts() == expected
+    (desk.folder / "store").unlink()
+    assert desk("backup", "--target", "prod")[0] == 0
+    assert desk.alerts() == ["🟢 prod: recovered", "ping"]
 
 
 def test_bad_calls_say_the_remedy(desk: Desk) -> None:

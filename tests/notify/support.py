@@ -1,5 +1,6 @@
 """Real servers that alerts go to."""
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ class HttpSink:
     body: bytes = b"ok"
     headers: dict[str, str] = field(default_factory=dict)
     hold: threading.Event | None = None
+    drip: threading.Event | None = None
+    """Until it is set, a byte of the answer's head now and then, and never the whole."""
+    answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    """Status and headers of the next answers; after them `status` and `headers` hold."""
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
 
 
@@ -32,11 +37,21 @@ def http_sink() -> Iterator[HttpSink]:
             if sink.hold is not None:
                 sink.hold.wait(10)
                 return
-            self.send_response(sink.status)
-            for name, value in sink.headers.items():
+            if sink.drip is not None:
+                self._drip(sink.drip)
+                return
+            status, headers = sink.answers.pop(0) if sink.answers else (sink.status, sink.headers)
+            self.send_response(status)
+            for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(sink.body)
+
+        def _drip(self, enough: threading.Event) -> None:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+            while not enough.wait(0.05):
+                with contextlib.suppress(OSError):
+                    self.wfile.write(b"x")
 
         do_GET = do_POST = _answer
 
@@ -50,8 +65,8 @@ def http_sink() -> Iterator[HttpSink]:
     try:
         yield sink
     finally:
-        if sink.hold is not None:
-            sink.hold.set()
+        for event in filter(None, (sink.hold, sink.drip)):
+            event.set()
         server.shutdown()
         thread.join()
         server.server_close()
