@@ -4,7 +4,9 @@ import dataclasses
 import hashlib
 import json
 import typing
+from collections.abc import Callable
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from pytest_tenantproof.catalog.model import Snapshot
@@ -14,22 +16,34 @@ __all__ = ["digest", "from_json", "part_digests", "to_json"]
 
 
 @cache
-def _fields(cls: typing.Hashable) -> tuple[tuple[str, object], ...]:
-    """Field names with their defaults, which are left out of the JSON."""
-    return tuple((f.name, f.default) for f in dataclasses.fields(cls))  # type: ignore[arg-type]
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+@cache
+def _fields(cls: typing.Hashable) -> tuple[Callable[[Any], tuple[object, ...]], tuple[tuple[str, object, bool], ...]]:
+    """What reads all fields of a class at once; their names, their defaults (left out of the JSON), and whether their
+    values go into the JSON as they are."""
+    hints, fields = _hints(cls), dataclasses.fields(cls)  # type: ignore[arg-type]
+    names = [f.name for f in fields]
+    read = attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
+    return read, tuple((f.name, f.default, _simple(hints[f.name])) for f in fields)
+
+
+def _simple(hint: Any) -> bool:
+    """Whether values of a type hold no dataclass, however deep."""
+    return not dataclasses.is_dataclass(hint) and all(_simple(part) for part in typing.get_args(hint))
 
 
 def _plain(value: Any) -> Any:
     if type(value) is tuple:
         return [_plain(item) for item in value]
-    if type(value) in (str, int, bool, float):
-        return value
-    out = {}
-    for name, default in _fields(type(value)):  # type: ignore[arg-type]
-        item = getattr(value, name)
-        if item != default:
-            out[name] = _plain(item)
-    return out
+    read, fields = _fields(type(value))  # type: ignore[arg-type]
+    return {
+        name: item if simple else _plain(item)
+        for (name, default, simple), item in zip(fields, read(value), strict=True)
+        if item != default
+    }
 
 
 def to_json(snapshot: Snapshot) -> bytes:
@@ -40,11 +54,6 @@ def to_json(snapshot: Snapshot) -> bytes:
 def digest(snapshot: Snapshot) -> str:
     """sha256 of the canonical JSON, as hex."""
     return hashlib.sha256(to_json(snapshot)).hexdigest()
-
-
-@cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
 
 
 def _typed(hint: Any, value: Any) -> Any:

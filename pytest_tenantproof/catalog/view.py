@@ -8,6 +8,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
 
+from pytest_tenantproof.catalog.canonical import digest, part_digests
 from pytest_tenantproof.catalog.model import Column, Constraint, Function, Grant, Role, Snapshot, Table
 from pytest_tenantproof.catalog.references import reference_problems
 from pytest_tenantproof.catalog.roles import RoleGraph
@@ -201,6 +202,16 @@ class Catalog:
 
     def links_of(self, table: Table) -> tuple[Link, ...]:
         return self._links_by_table.get(table.name, ())
+
+    @cached_property
+    def sha256(self) -> str:
+        """sha256 of the snapshot's canonical JSON, as hex."""
+        return digest(self.snapshot)
+
+    @cached_property
+    def parts_sha256(self) -> dict[str, str]:
+        """sha256 of the roles, the policies and the grants, as `catalog.<part>`."""
+        return {f"catalog.{name}": sha for name, sha in part_digests(self.snapshot).items()}
 
     @cached_property
     def _links_by_table(self) -> dict[str, tuple[Link, ...]]:

@@ -15,7 +15,6 @@ from pytest_tenantproof.attest import bundle, keys, runlog
 from pytest_tenantproof.attest.elsewhere import proven_elsewhere
 from pytest_tenantproof.attest.record import Run, record
 from pytest_tenantproof.attest.sign import Signer, new_seed
-from pytest_tenantproof.catalog import Catalog, digest, part_digests
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.controls.judge import functions, judge
 from pytest_tenantproof.errors import SigningKeyError
@@ -81,7 +80,7 @@ def _elsewhere(run: "EvidencePlugin") -> tuple[Elsewhere, ...]:
     wanted = run.settings.elsewhere
     trusted = [keys.read_public(run.settings.root / path) for path in wanted.keys]
     trusted += [] if run.signing_key.ephemeral else [run.signing_key.public]
-    catalog = digest(run.prepared()[1].snapshot)
+    catalog = run.prepared()[1].sha256
     results = tuple(run.results.values())
     return proven_elsewhere(run.evidence_root, results, catalog, trusted, datetime.now(UTC), wanted.max_age_days)
 
@@ -138,10 +137,10 @@ def _run(
         results=results,
         previous=previous,
         digests={
-            "catalog": digest(catalog.snapshot),
+            "catalog": catalog.sha256,
             "controls": controls_digest,
             "config": run.settings.digest,
-            **_parts(catalog),
+            **catalog.parts_sha256,
             **({"backup": drill.manifest_sha256} if drill else {}),
         },
         clocks=run.clocks,
@@ -151,10 +150,6 @@ def _run(
         attestations=_attestations(run.settings),
         drill=drill.told() if drill else None,
     )
-
-
-def _parts(catalog: Catalog) -> dict[str, str]:
-    return {f"catalog.{name}": sha for name, sha in part_digests(catalog.snapshot).items()}
 
 
 def _attestations(settings: Settings) -> list[dict[str, Any]]:

@@ -18,7 +18,6 @@ from pytest_tenantproof.backup.crypto import new_keypair
 from pytest_tenantproof.backup.record import record_backup
 from pytest_tenantproof.backup.run import BackupRequest, run_backup
 from pytest_tenantproof.backup.trust import private_key, trusted_keys
-from pytest_tenantproof.catalog import digest
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.control import NotRun
 from pytest_tenantproof.demo.s3server import BUCKET, KEY_BUCKET, S3Server, start_s3
@@ -142,7 +141,7 @@ def _first_backup(run: "EvidencePlugin", storage: BackupStorage, signer: Signer)
             store=storage.store,
             key_store=storage.key_store,
             signer=signer,
-            catalog_sha256=digest(catalog.snapshot),
+            catalog_sha256=catalog.sha256,
             now=datetime.now(UTC),
         )
     )
