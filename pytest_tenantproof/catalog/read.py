@@ -1,7 +1,6 @@
 """Set-based queries -> one Snapshot. The number of queries is the same for ten tables and ten thousand."""
 
 import gc
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from pytest_tenantproof.catalog import codes
+from pytest_tenantproof.catalog import codes, rows
 from pytest_tenantproof.catalog.acl import parse_acl
 from pytest_tenantproof.catalog.model import (
     PUBLIC,
@@ -26,35 +25,26 @@ from pytest_tenantproof.catalog.model import (
     EventTrigger,
     Extension,
     ForeignServer,
-    Function,
     Index,
     LargeObject,
     Membership,
     NamedGrants,
     Operator,
     Policy,
-    Publication,
-    PublishedTable,
     ReplicationSlot,
     Role,
-    Rule,
     Schema,
-    Setting,
     Snapshot,
     Subscription,
     Table,
     Trigger,
-    Type,
     UserMapping,
 )
+from pytest_tenantproof.catalog.rows import Row
 from pytest_tenantproof.catalog.shapes import names_its_table, written
 from pytest_tenantproof.errors import CatalogError
 
 __all__ = ["read_snapshot"]
-
-Row = tuple[Any, ...]
-
-_SECRET = re.compile(r"secret|password|token|(?<!_)key|credential", re.I)
 
 
 def read_snapshot(connection: psycopg.Connection[Any]) -> Snapshot:
@@ -135,7 +125,7 @@ class _Reader:
         roles = self.rows("roles")
         self.roles |= {row[0]: row[1] for row in roles}
         functions = self.rows("functions")
-        self.functions = {row[0]: _signature(row[1], row[3]) for row in functions}
+        self.functions = {row[0]: rows.signature(row[1], row[3]) for row in functions}
         memberships = self.rows(
             "memberships",
             inherit="a.inherit_option" if self.major >= 16 else "m.rolinherit",
@@ -145,12 +135,12 @@ class _Reader:
         snapshot = Snapshot(
             major=self.major,
             database=self._database(),
-            roles=_sorted(Role(*row[1:]) for row in roles),
+            roles=rows.by_name(Role(*row[1:]) for row in roles),
             memberships=tuple(sorted({Membership(*row) for row in memberships}, key=repr)),
-            schemas=_sorted(Schema(r[1], r[2], parse_acl(r[3]), r[4]) for r in self.rows("schemas")),
+            schemas=rows.by_name(Schema(r[1], r[2], parse_acl(r[3]), r[4]) for r in self.rows("schemas")),
             tables=tables,
-            functions=tuple(sorted(map(_function, functions), key=lambda f: f.signature)),
-            types=_sorted(map(_type, self.rows("types"))),
+            functions=tuple(sorted(map(rows.function, functions), key=lambda f: f.signature)),
+            types=rows.by_name(map(rows.type_, self.rows("types"))),
             default_privileges=tuple(
                 sorted(
                     (
@@ -160,8 +150,8 @@ class _Reader:
                     key=repr,
                 )
             ),
-            settings=tuple(sorted((_setting(*row) for row in self.rows("settings")), key=repr)),
-            publications=_sorted(map(_publication, self.rows("publications"))),
+            settings=tuple(sorted((rows.setting(*row) for row in self.rows("settings")), key=repr)),
+            publications=rows.by_name(map(rows.publication, self.rows("publications"))),
         )
         return self._rest(snapshot)
 
@@ -184,50 +174,23 @@ class _Reader:
             columns[row[0]].append(self._column(row, (row[0], row[8]) not in invalid))
         kept = [row for row in raw_constraints if row[2] != "n"]
         self.texts = written({row[3]: self._shape(row) for row in kept}, partial(self.of, "definitions"))
-        constraints = _by(kept, self._constraint, lambda c: c.name)
-        indexes = _by(self.rows("indexes"), self._index, lambda i: i.name)
-        triggers = _by(self.rows("triggers"), self._trigger, lambda t: t.name)
         raw_policies = self.rows("policies")
         shapes = {row[5]: self._policy_shape(row) for row in raw_policies}
         self.texts |= written(shapes, partial(self.of, "expressions"))
-        policies = _by(raw_policies, self._policy, lambda p: p.name)
-        rules = _by(self.rows("rules"), _rule, lambda r: r.name)
         depends = self.rows("depends")
-        reads = _by((r for r in depends if not r[1]), lambda r: self.tables.get(r[2], ""), str)
-        calls = _by((r for r in depends if r[1]), lambda r: self.functions.get(r[2], ""), str)
-        parents = _by(self.rows("inherits"), lambda r: self.tables.get(r[1], ""), str)
-        return _sorted(
-            Table(
-                name=row[1],
-                schema=row[2],
-                kind=codes.KINDS[row[3]],
-                persistence=codes.PERSISTENCE[row[4]],
-                owner=row[5],
-                row_security=row[6],
-                row_security_forced=row[7],
-                is_partition=row[8],
-                options=tuple(sorted(row[9])),
-                grants=parse_acl(row[10]),
-                partition_bound=row[11],
-                partition_key=row[12],
-                definition=row[13],
-                server=row[14],
-                extension=row[15],
-                directive=row[16],
-                cache=row[17],
-                cycles=row[18],
-                owned_by=row[19],
-                columns=tuple(columns.get(row[0], ())),
-                constraints=constraints.get(row[0], ()),
-                indexes=indexes.get(row[0], ()),
-                triggers=triggers.get(row[0], ()),
-                policies=policies.get(row[0], ()),
-                rules=rules.get(row[0], ()),
-                reads=tuple(filter(None, reads.get(row[0], ()))),
-                calls=tuple(filter(None, calls.get(row[0], ()))),
-                parents=parents.get(row[0], ()),
-            )
-            for row in relations
+        hung: dict[str, dict[int, tuple[Any, ...]]] = {
+            "columns": {oid: tuple(found) for oid, found in columns.items()},
+            "constraints": _by(kept, self._constraint, lambda c: c.name),
+            "indexes": _by(self.rows("indexes"), self._index, lambda i: i.name),
+            "triggers": _by(self.rows("triggers"), self._trigger, lambda t: t.name),
+            "policies": _by(raw_policies, self._policy, lambda p: p.name),
+            "rules": _by(self.rows("rules"), rows.rule, lambda r: r.name),
+            "reads": _by((r for r in depends if r[2] in self.tables and not r[1]), lambda r: self.tables[r[2]], str),
+            "calls": _by((r for r in depends if r[2] in self.functions and r[1]), lambda r: self.functions[r[2]], str),
+            "parents": _by(self.rows("inherits"), lambda r: self.tables.get(r[1], ""), str),
+        }
+        return rows.by_name(
+            _table(row, {name: found[row[0]] for name, found in hung.items() if row[0] in found}) for row in relations
         )
 
     def _names(self, relation: int, numbers: Iterable[int] | None) -> tuple[str, ...]:
@@ -334,9 +297,9 @@ class _Reader:
         ]
         return replace(
             snapshot,
-            extensions=_sorted(Extension(n, b["version"], b["schema"]) for n, b in found["extension"]),
-            event_triggers=_sorted(self._event_trigger(n, b) for n, b in found["event_trigger"]),
-            servers=_sorted(
+            extensions=rows.by_name(Extension(n, b["version"], b["schema"]) for n, b in found["extension"]),
+            event_triggers=rows.by_name(self._event_trigger(n, b) for n, b in found["event_trigger"]),
+            servers=rows.by_name(
                 ForeignServer(n, b["wrapper"], b["owner"], parse_acl(b["acl"])) for n, b in found["server"]
             ),
             user_mappings=tuple(
@@ -361,11 +324,11 @@ class _Reader:
                     key=repr,
                 )
             ),
-            subscriptions=_sorted(
+            subscriptions=rows.by_name(
                 Subscription(n, b["owner"], b["enabled"], b["run_as_owner"] is not False)
                 for n, b in found["subscription"]
             ),
-            replication_slots=_sorted(ReplicationSlot(n, b["plugin"]) for n, b in found["slot"]),
+            replication_slots=rows.by_name(ReplicationSlot(n, b["plugin"]) for n, b in found["slot"]),
         )
 
     def _event_trigger(self, name: str, body: dict[str, Any]) -> EventTrigger:
@@ -374,73 +337,26 @@ class _Reader:
         return EventTrigger(name, body["event"], enabled, function, body["owner"], tuple(sorted(body["tags"])))
 
 
-def _sorted(items: Iterable[Any]) -> tuple[Any, ...]:
-    return tuple(sorted(items, key=lambda item: item.name))
-
-
-def _signature(name: str, arguments: list[str]) -> str:
-    return f"{name}({', '.join(arguments)})"
-
-
-def _rule(row: Row) -> Rule:
-    return Rule(row[1], codes.RULE_EVENTS[row[2]], row[3], codes.ENABLED[row[4]], row[5])
-
-
-def _function(row: Row) -> Function:
-    return Function(
-        signature=_signature(row[1], row[3]),
+def _table(row: Row, hung: dict[str, Any]) -> Table:
+    return Table(
         name=row[1],
         schema=row[2],
-        arguments=tuple(row[3]),
-        returns=row[4],
-        language=row[5],
-        owner=row[6],
-        kind=codes.ROUTINES[row[7]],
-        volatility=codes.VOLATILITY[row[8]],
-        security_definer=row[9],
-        leakproof=row[10],
-        strict=row[11],
-        config=tuple(sorted(row[12])),
-        body=row[13],
-        cost=row[14],
-        grants=parse_acl(row[15]),
-        extension=row[16],
-        argument_names=tuple(row[17]),
-        definition=row[18],
-    )
-
-
-def _type(row: Row) -> Type:
-    return Type(
-        name=row[1],
-        kind=codes.TYPES[row[2]],
-        owner=row[3],
-        base=row[4],
-        not_null=row[5],
-        labels=tuple(row[6]),
-        checks=tuple(row[7]),
-        extension=row[8],
-        attributes=tuple(row[9]),
-        default=row[10],
-    )
-
-
-def _setting(role: str, database: bool, pair: str) -> Setting:
-    name, _, value = pair.partition("=")
-    if _SECRET.search(name):
-        value = "sha256:" + hashlib.sha256(value.encode()).hexdigest()
-    return Setting(role, database, name, value)
-
-
-def _publication(row: Row) -> Publication:
-    names = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
-    tables = (PublishedTable(name, tuple(columns), condition) for name, columns, condition in row[9])
-    return Publication(
-        name=row[0],
-        owner=row[1],
-        all_tables=row[2],
-        schemas=tuple(sorted(row[8])),
-        tables=tuple(sorted(tables, key=lambda t: t.table)),
-        operations=tuple(name for name, on in zip(names, row[3:7], strict=True) if on),
-        via_root=row[7],
+        kind=codes.KINDS[row[3]],
+        persistence=codes.PERSISTENCE[row[4]],
+        owner=row[5],
+        row_security=row[6],
+        row_security_forced=row[7],
+        is_partition=row[8],
+        options=tuple(sorted(row[9])),
+        grants=parse_acl(row[10]),
+        partition_bound=row[11],
+        partition_key=row[12],
+        definition=row[13],
+        server=row[14],
+        extension=row[15],
+        directive=row[16],
+        cache=row[17],
+        cycles=row[18],
+        owned_by=row[19],
+        **hung,
     )
