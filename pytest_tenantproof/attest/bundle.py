@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 BUNDLE_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+_PART = ".part-"
 STATEMENT_FILE = "statement.intoto.jsonl"
 TIMESTAMP_FILE = "statement.tsr"
 ALERTS_FILE = "statement.alerts.jsonl"
@@ -112,9 +113,11 @@ def write_bundle(
 
 
 def _place(folder: Path, run_id: str, files: Mapping[str, bytes]) -> Path:
-    part = folder / f".part-{run_id}"
-    part.mkdir()
+    part = folder / f"{_PART}{run_id}"
+    for left in folder.glob(f"{_PART}*"):  # by runs that were killed: this one is alone
+        shutil.rmtree(left, ignore_errors=True)
     try:
+        part.mkdir()
         for name, data in files.items():
             with (part / name).open("xb") as out:
                 out.write(data)

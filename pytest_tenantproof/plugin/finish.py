@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest_tenantproof
 from pytest_tenantproof import controls
-from pytest_tenantproof.attest import bundle, keys, runlog
+from pytest_tenantproof.attest import bundle, keys
 from pytest_tenantproof.attest.elsewhere import proven_elsewhere
 from pytest_tenantproof.attest.record import Run, record
 from pytest_tenantproof.attest.sign import Signer, new_seed
@@ -69,9 +69,9 @@ def write(run: "EvidencePlugin") -> Written:
         made.update(record(_run(run, run_id, finished, verdict, scope, results, previous, elsewhere)))
         return made
 
-    root = run.evidence_root
-    path = bundle.write_bundle(root, run.target, run.signing_key, report_after, RENDERERS, stamp=clocks.stamper(run))
-    runlog.append(root, run.signing_key)
+    path = bundle.write_bundle(
+        run.evidence_root, run.target, run.signing_key, report_after, RENDERERS, stamp=clocks.stamper(run)
+    )
     return Written(path, made, status, run.signing_key.ephemeral)
 
 

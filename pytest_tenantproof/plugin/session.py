@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_tenantproof import controls
+from pytest_tenantproof.attest import runlog
 from pytest_tenantproof.attest.sign import Signer
 from pytest_tenantproof.catalog import Catalog, from_json, read_snapshot, to_json
 from pytest_tenantproof.config import Settings, find_config, load_settings
@@ -259,13 +260,18 @@ class EvidencePlugin:
     def _finish(self, session: pytest.Session) -> None:
         try:
             self.written = finish.write(self)
-            session.exitstatus = self.written.exit_status
-            untold = tell.tell(self.settings, self.written, *self._telling(), self.signing_key)
+            runlog.append(self.evidence_root, self.signing_key)
         except TenantproofError as error:
-            self.say(f"no evidence was written: {error}")
+            what = "no evidence was written" if self.written is None else "the bundle is in no log of runs yet"
+            self.say(f"{what}: {error}")
             session.exitstatus = 3
             self._untold(error)
             return
+        session.exitstatus = self.written.exit_status
+        try:
+            untold = tell.tell(self.settings, self.written, *self._telling(), self.signing_key)
+        except TenantproofError as error:
+            untold = [str(error)]
         for problem in untold:
             self.say(problem)
         if untold:

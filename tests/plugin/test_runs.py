@@ -183,6 +183,16 @@ def test_evidence_that_cannot_be_written_is_loud(run: Run, tmp_path: Path) -> No
     assert "no evidence was written" in done.stdout
 
 
+def test_a_run_that_cannot_be_logged_is_loud(run: Run, tmp_path: Path) -> None:
+    assert run("--evidence=staging", "-m", "invariant").returncode == 0
+    entries = tmp_path / "evidence" / "log" / "entries.jsonl"
+    entries.write_bytes(entries.read_bytes().replace(b"proven", b"failed"))
+    done = run("--evidence=staging", "-m", "invariant")
+    assert done.returncode == 3
+    assert "is in no log of runs yet" in done.stdout
+    assert "start a new --evidence-dir" in done.stdout
+
+
 def test_a_red_target_fails_and_names_object_and_fix(run: Run, tmp_path: Path, product: EmbeddedPostgres) -> None:
     with psycopg.connect(product.dsn(), autocommit=True) as connection:
         connection.execute("ALTER TABLE public.units NO FORCE ROW LEVEL SECURITY")
