@@ -34,7 +34,7 @@ BEGIN
         CASE WHEN tg_op = 'UPDATE' THEN ARRAY(SELECT e.key FROM jsonb_each(image) e
                                               WHERE former -> e.key IS DISTINCT FROM e.value) END,
         nullif(current_setting('app.request_id', true), '')
-    FROM tenantproof.actor() a;
+    FROM tenantproof.actor(tg_relid, tg_op) a;
     RETURN NULL;
 END
 $$;

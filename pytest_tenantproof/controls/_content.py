@@ -43,8 +43,10 @@ class Written:
         return {name for origin in self.origins.get(column, ()) for name in origin.names}
 
     def says(self, column: str, facts: frozenset[str]) -> bool:
-        """Whether the column holds one of the trigger's facts itself, and nothing of a row."""
-        return bool(self.names(column) & facts) and not self.rows(column) and not self.calls(column) & HASHES
+        """Whether the column holds one of the trigger's facts itself: nothing of a row, nor what a function of the
+        database made of it."""
+        made = any(call in HASHES or "." in call for call in self.calls(column))
+        return bool(self.names(column) & facts) and not self.rows(column) and not made
 
     def rows(self, column: str) -> set[str]:
         return {row for origin in self.origins.get(column, ()) for row in origin.rows}

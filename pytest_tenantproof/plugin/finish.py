@@ -15,6 +15,7 @@ from pytest_tenantproof.attest import bundle, keys
 from pytest_tenantproof.attest.elsewhere import proven_elsewhere
 from pytest_tenantproof.attest.record import Run, record
 from pytest_tenantproof.attest.sign import Signer, new_seed
+from pytest_tenantproof.audit import head_of, seals_folder
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.controls.judge import functions, judge
 from pytest_tenantproof.errors import SigningKeyError
@@ -142,6 +143,7 @@ def _run(
             "config": run.settings.digest,
             **catalog.parts_sha256,
             **({"backup": drill.manifest_sha256} if drill else {}),
+            **({"seal": head} if (head := head_of(seals_folder(run.evidence_root, run.target))) else {}),
         },
         clocks=run.clocks,
         ephemeral_key=run.signing_key.ephemeral,

@@ -1,6 +1,7 @@
 """What controls may ask for."""
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -12,8 +13,10 @@ import pytest
 
 from pytest_tenantproof.attest import strictjson
 from pytest_tenantproof.attest.bundle import bundles as bundles_of
+from pytest_tenantproof.audit import Order, Sealed, compared, order, read_chain, seals_folder
 from pytest_tenantproof.backup import open_store
 from pytest_tenantproof.backup.inspect import Backups
+from pytest_tenantproof.backup.trust import trusted_keys
 from pytest_tenantproof.canary import Readings, measure
 from pytest_tenantproof.canary.record import record_readings
 from pytest_tenantproof.catalog import Catalog
@@ -21,6 +24,7 @@ from pytest_tenantproof.codebase import CodeBase, read_code
 from pytest_tenantproof.config.settings import environment_name
 from pytest_tenantproof.control import Findings, NotApplicable, NotRun, ProvenElsewhere
 from pytest_tenantproof.declared import Declared, declared_catalog
+from pytest_tenantproof.errors import AuditError, ConfigError
 from pytest_tenantproof.migrate import Status
 from pytest_tenantproof.migrate import status as migration_status
 from pytest_tenantproof.model import Control
@@ -28,7 +32,7 @@ from pytest_tenantproof.plugin.drill import Drills
 from pytest_tenantproof.plugin.provision import migrations_of
 from pytest_tenantproof.plugin.session import EvidencePlugin
 from pytest_tenantproof.plugin.storage import BackupStorage, open_storage
-from pytest_tenantproof.probes import Probed, Stored, probe, probe_live, scan
+from pytest_tenantproof.probes import Probed, Stored, Trail, follow, probe, probe_live, scan
 from pytest_tenantproof.scan import Known, contents, known_of
 from pytest_tenantproof.target import TargetInfo, connect, open_session, rolled_back
 
@@ -48,13 +52,16 @@ __all__ = [
     "last_digests",
     "live_probes",
     "migrations",
+    "order_of_events",
     "probes",
     "readings",
     "scripts",
+    "sealed",
     "secrets",
     "stored",
     "target",
     "today",
+    "trail",
 ]
 
 
@@ -90,6 +97,48 @@ def probes(evidence_run: EvidencePlugin, target: TargetInfo, catalog: Catalog) -
 
 
 @pytest.fixture(scope="session")
+def trail(evidence_run: EvidencePlugin, target: TargetInfo, catalog: Catalog) -> Trail:
+    """What was tried on the audit log, once a process."""
+    if target.class_ == "live":
+        raise ProvenElsewhere("what is tried on the log writes, and a live target is never written to")
+    connection, _ = open_session(evidence_run.dsn, target.name, target.class_)
+    with connection:
+        return follow(connection, catalog)
+
+
+@pytest.fixture(scope="session")
+def order_of_events(evidence_run: EvidencePlugin, target: TargetInfo, catalog: Catalog) -> tuple[Order, ...]:
+    """The clock of each audit log, read past row security. A live target is read through its PROBE DSN."""
+    with _reading_rows(evidence_run, target) as connection:
+        return order(connection, catalog, evidence_run.settings.timestamp.max_skew_s)
+
+
+@pytest.fixture(scope="session")
+def sealed(evidence_run: EvidencePlugin, target: TargetInfo) -> Sealed:
+    """The target's audit events, compared with the seals in the evidence folder."""
+    folder = seals_folder(evidence_run.evidence_root, target.name)
+    found = Sealed()
+    try:
+        if any(folder.glob("*.seal.jsonl")):
+            found = read_chain(folder, trusted_keys(evidence_run.settings))
+        with _reading_rows(evidence_run, target) as connection:
+            return compared(connection, folder, found) if found.chain else found
+    except NotApplicable as why:
+        return dataclasses.replace(found, unread=str(why))
+    except (AuditError, ConfigError) as error:
+        raise NotRun(str(error)) from error
+
+
+@contextlib.contextmanager
+def _reading_rows(evidence_run: EvidencePlugin, target: TargetInfo) -> Iterator[psycopg.Connection[Any]]:
+    """A session that reads tenants' rows: on a live target through its PROBE DSN, as an auditor reads none."""
+    dsn = _probe_dsn(evidence_run, target) if target.class_ == "live" else evidence_run.dsn
+    connection, _ = open_session(dsn, target.name, target.class_)
+    with connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
 def readings(
     evidence_run: EvidencePlugin, target: TargetInfo, catalog: Catalog, declared: Declared
 ) -> Iterator[Readings]:
@@ -116,10 +165,8 @@ def last_digests(evidence_run: EvidencePlugin) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def stored(evidence_run: EvidencePlugin, target: TargetInfo, catalog: Catalog) -> tuple[Stored, ...]:
-    """Rows that break a constraint. A live target is read through its PROBE DSN: an auditor reads no rows."""
-    dsn = _probe_dsn(evidence_run, target) if target.class_ == "live" else evidence_run.dsn
-    connection, _ = open_session(dsn, target.name, target.class_)
-    with connection:
+    """Rows that break a constraint."""
+    with _reading_rows(evidence_run, target) as connection:
         return scan(connection, catalog)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.probes.binding import Binding
 from pytest_tenantproof.probes.rows import Tenant
-from pytest_tenantproof.probes.values import literal
+from pytest_tenantproof.probes.values import ident, literal
 
 __all__ = ["Identity", "attackers", "owner"]
 
@@ -31,14 +31,10 @@ class Identity:
     @property
     def become(self) -> str:
         """SQL that makes the session this identity until the savepoint is rolled back."""
-        login = f"SET LOCAL SESSION AUTHORIZATION {_ident(self.login)}; " if self.login else ""
+        login = f"SET LOCAL SESSION AUTHORIZATION {ident(self.login)}; " if self.login else ""
         given = {**dict.fromkeys(_CLEARED, ""), **self.settings}
         configured = ", ".join(f"set_config({literal(k)}, {literal(v)}, true)" for k, v in given.items())
-        return f"{login}SET LOCAL ROLE {_ident(self.role)}; SELECT {configured}"
-
-
-def _ident(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+        return f"{login}SET LOCAL ROLE {ident(self.role)}; SELECT {configured}"
 
 
 def owner(binding: Binding, role: str, tenant: Tenant, **more: Any) -> Identity:

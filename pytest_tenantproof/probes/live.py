@@ -12,7 +12,7 @@ from pytest_tenantproof.probes.binding import bind
 from pytest_tenantproof.probes.identities import Identity, attackers, owner
 from pytest_tenantproof.probes.rows import Tenant, savepoint
 from pytest_tenantproof.probes.run import Probed
-from pytest_tenantproof.probes.values import literal
+from pytest_tenantproof.probes.values import ident, literal
 from pytest_tenantproof.target import rolled_back
 
 __all__ = ["probe_live"]
@@ -60,7 +60,7 @@ def _pair(connection: psycopg.Connection[Any], catalog: Catalog) -> tuple[Tenant
         return None
     with savepoint(connection):
         try:
-            query = f"SELECT {_ident(column.name)}::text FROM {registry.name} ORDER BY 1 LIMIT 2"
+            query = f"SELECT {ident(column.name)}::text FROM {registry.name} ORDER BY 1 LIMIT 2"
             ids = [row[0] for row in connection.execute(query.encode())]
             found = [
                 Tenant(f"tenant {n}", i, next(_users(connection, catalog, i), ""))
@@ -77,8 +77,8 @@ def _users(connection: psycopg.Connection[Any], catalog: Catalog, tenant: str) -
         column = catalog.tenant_column(table) if table else None
         user = table.column(catalog.settings.user_column) if table else None
         if column and user:
-            where = f"{_ident(column.name)} = {literal(tenant)}::{column.type}"
-            query = f"SELECT {_ident(user.name)}::text FROM {name} WHERE {where} LIMIT 1"
+            where = f"{ident(column.name)} = {literal(tenant)}::{column.type}"
+            query = f"SELECT {ident(user.name)}::text FROM {name} WHERE {where} LIMIT 1"
             yield from (row[0] for row in connection.execute(query.encode()).fetchall())
 
 
@@ -100,7 +100,7 @@ def _sees(
     column = catalog.tenant_column(table)
     if column is None:
         return False
-    where = f"{_ident(column.name)} = {literal(victim.id)}::{column.type}"
+    where = f"{ident(column.name)} = {literal(victim.id)}::{column.type}"
     with savepoint(connection):
         try:
             connection.execute(identity.become.encode())
@@ -111,7 +111,3 @@ def _sees(
         except psycopg.Error as error:
             return error.sqlstate or "no SQLSTATE"
     return bool(row and row[0])
-
-
-def _ident(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

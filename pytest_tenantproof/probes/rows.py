@@ -17,9 +17,9 @@ import psycopg
 from pytest_tenantproof.catalog import Catalog, Kind
 from pytest_tenantproof.catalog.model import Column, Constraint, Table
 from pytest_tenantproof.config import DerivedTable
-from pytest_tenantproof.probes.values import Values, literal
+from pytest_tenantproof.probes.values import Values, ident, literal
 
-__all__ = ["Row", "Rows", "Tenant", "savepoint"]
+__all__ = ["Row", "Rows", "Tenant", "key_of", "savepoint"]
 
 _ATTEMPTS = 80
 _OWN = (Kind.TENANT, Kind.MEMBERSHIP, Kind.AUDIT, Kind.DERIVED, Kind.REGISTRY)
@@ -121,7 +121,7 @@ class Rows:
         column = self._catalog.tenant_column(table)
         if column is None or table.name == self._catalog.settings.tenant_table:
             return None
-        where = f"{_ident(column.name)} = {literal(tenant.id)}::{column.type}"
+        where = f"{ident(column.name)} = {literal(tenant.id)}::{column.type}"
         try:
             with self._connection.transaction():
                 query = f"SELECT {_returned(table)} FROM {table.name} WHERE {where} LIMIT 1"
@@ -179,11 +179,11 @@ class Rows:
             return f"({derived.tenant})::text = {literal(derived.prefix + tenant.id)}"
         column = self._catalog.tenant_column(table)
         if column is not None and values.get(column.name) is not None:
-            return f"{_ident(column.name)} = {literal(str(values[column.name]))}::{column.type}"
-        keys = _key_of(table)
+            return f"{ident(column.name)} = {literal(str(values[column.name]))}::{column.type}"
+        keys = key_of(table)
         pairs = [(table.column(k), values.get(k)) for k in keys]
         return (
-            " AND ".join(f"{_ident(c.name)} = {literal(v)}::{c.type}" for c, v in pairs if c and v is not None)
+            " AND ".join(f"{ident(c.name)} = {literal(v)}::{c.type}" for c, v in pairs if c and v is not None)
             or "false"
         )
 
@@ -207,7 +207,7 @@ class Rows:
 
     @staticmethod
     def _user_keys(table: Table) -> Iterator[Column]:
-        for name in _key_of(table):
+        for name in key_of(table):
             column = table.column(name)
             if column is not None and column.type in ("uuid", "text", "character varying"):
                 yield column
@@ -245,7 +245,7 @@ class Rows:
             value, target = next(iter(reference.to.items()))
             row = self._row(self._catalog.tables[target], tenant) if target in self._catalog.tables else None
             if row is not None:
-                key = _key_of(self._catalog.tables[target])
+                key = key_of(self._catalog.tables[target])
                 found[name] = f"{literal(str(row.values.get(key[-1] if key else 'id')))}::{column.type}"
                 if reference.discriminator:
                     found[reference.discriminator] = literal(value)
@@ -306,7 +306,7 @@ class Rows:
         return found
 
     def _insert(self, table: Table, values: Mapping[str, str]) -> str:
-        columns, given = ", ".join(map(_ident, values)), ", ".join(values.values())
+        columns, given = ", ".join(map(ident, values)), ", ".join(values.values())
         body = f"({columns}) VALUES ({given})" if values else "DEFAULT VALUES"
         return f"INSERT INTO {table.name} {body} RETURNING {_returned(table)}"
 
@@ -325,8 +325,8 @@ class Rows:
             elif column.name in unique:
                 picked[column.name] = column.default if "nextval" in column.default else self._values.fresh(column.type)
             else:
-                picked[column.name] = _ident(column.name)
-        columns, given = ", ".join(map(_ident, picked)), ", ".join(picked.values())
+                picked[column.name] = ident(column.name)
+        columns, given = ", ".join(map(ident, picked)), ", ".join(picked.values())
         source = f"SELECT {given} FROM {table.name} LIMIT 1"
         return f"INSERT INTO {table.name} ({columns}) {source} RETURNING {_returned(table)}"
 
@@ -372,11 +372,8 @@ class Rows:
         yield from (self._values.fresh(column.type) for _ in range(2))
 
 
-def _ident(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _key_of(table: Table) -> tuple[str, ...]:
+def key_of(table: Table) -> tuple[str, ...]:
+    """The columns of the primary key, or else of an unconditional unique index."""
     primary = next((c.columns for c in table.constraints if c.kind == "primary"), ())
     return primary or next((i.columns for i in table.indexes if i.unique and not i.predicate and all(i.columns)), ())
 
@@ -384,7 +381,7 @@ def _key_of(table: Table) -> tuple[str, ...]:
 def _returned(table: Table) -> str:
     """Every column's text by name, so that children can point at the row."""
     names = ", ".join(literal(c.name) for c in table.columns)
-    values = ", ".join(f"{_ident(c.name)}::text" for c in table.columns)
+    values = ", ".join(f"{ident(c.name)}::text" for c in table.columns)
     return f"json_object(ARRAY[{names}], ARRAY[{values}])"
 
 

@@ -14,14 +14,11 @@ from pytest_tenantproof.probes.attacks import Attempt, Breach, Target, attack_ta
 from pytest_tenantproof.probes.binding import Binding, bind
 from pytest_tenantproof.probes.identities import Identity, attackers, owner
 from pytest_tenantproof.probes.rows import Rows, Tenant, savepoint
-from pytest_tenantproof.probes.values import Values, literal
-from pytest_tenantproof.target import rolled_back
+from pytest_tenantproof.probes.turns import attacking, is_superuser, silence
+from pytest_tenantproof.probes.values import Values, ident, literal
 
 __all__ = ["Probed", "probe"]
 
-_TIMEOUT = "10s"
-_TURN = 7_310_031
-"""Key of the advisory lock that attacks on one database take in turn."""
 _UNIQUE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
 
 
@@ -56,19 +53,8 @@ def probe(connection: psycopg.Connection[Any], catalog: Catalog) -> Probed:
     Inside an open transaction it works in that one. Every write is rolled back. Raises psycopg.Error only when
     the session itself ends.
     """
-    if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-        with savepoint(connection):
-            return _Probe(connection, catalog).run()
-    with rolled_back(connection):
-        _take_turn(connection)
+    with attacking(connection):
         return _Probe(connection, catalog).run()
-
-
-def _take_turn(connection: psycopg.Connection[Any]) -> None:
-    """Waits for other workers' attacks on this database: each locks tables in its own order, so two would deadlock."""
-    connection.execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_TURN,))
-    connection.execute(f"SET LOCAL lock_timeout = '{_TIMEOUT}'; SET LOCAL statement_timeout = '{_TIMEOUT}'")
 
 
 class _Probe:
@@ -77,13 +63,10 @@ class _Probe:
         self.done = Probed()
         self.a, self.b = Tenant("tenant A"), Tenant("tenant B")
         self.binding = Binding()
-        row = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
-        self.superuser = bool(row and row[0])
+        self.superuser = is_superuser(connection)
 
     def run(self) -> Probed:
-        self.connection.execute(f"SET LOCAL statement_timeout = '{_TIMEOUT}'")
-        self.connection.execute("SET LOCAL search_path = ''; SET LOCAL row_security = on")
-        self._silence()
+        self.done.silenced = silence(self.connection, self.catalog)
         rows = Rows(self.connection, self.catalog)
         for tenant in (self.b, self.a):
             rows.fill(tenant)
@@ -103,16 +86,6 @@ class _Probe:
         for attempt in (*self._views(identities), *self._calls(identities), *self._misalign()):
             self.done.add(attempt)
         return self.done
-
-    def _silence(self) -> None:
-        """Disables triggers whose code would reach out of the database, before anything is written."""
-        for table in self.catalog.snapshot.tables:
-            for trigger in table.triggers:
-                function = self.catalog.functions.get(trigger.function)
-                called = self.catalog.called_by(function) if function else ()
-                if any(exit_of(each) for each in called):
-                    self.connection.execute(f"ALTER TABLE {table.name} DISABLE TRIGGER {_ident(trigger.name)}".encode())
-                    self.done.silenced.append(f"{table.name} {trigger.name}")
 
     def _targets(self, rows: Rows) -> Iterator[Target]:
         for table in (*self.catalog.isolated_tables, *rows.owned()):
@@ -233,7 +206,7 @@ class _Probe:
             }
             if not change:
                 continue
-            set_ = ", ".join(f"{_ident(name)} = {literal(str(value))}" for name, value in change.items())
+            set_ = ", ".join(f"{ident(name)} = {literal(str(value))}" for name, value in change.items())
             sql = f"UPDATE {link.table.name} SET {set_} WHERE {child.where}"
             yield self._bend(link.table, link.constraint.name, sql, me)
 
@@ -256,7 +229,3 @@ class _Probe:
         return Attempt(
             table.name, "ALIGN", me, Breach(table.name, "ALIGN", me, detail, f"BEGIN;\n{setup}{sql};\nROLLBACK;")
         )
-
-
-def _ident(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pytest_tenantproof.catalog.model import Column, Snapshot, Type
 from pytest_tenantproof.probes.samples import sample
 
-__all__ = ["Values", "literal"]
+__all__ = ["Values", "ident", "literal"]
 
 _LENGTH = re.compile(r"\((\d+)(?:,\d+)?\)")
 _FIXED = {
@@ -46,6 +46,11 @@ _LIKE = re.compile(r"(?<!!)~~\*?\s+\(?'((?:[^']|'')*)'")
 def literal(text: str) -> str:
     """A quoted SQL literal (standard_conforming_strings)."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def ident(name: str) -> str:
+    """A quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 class Values:

@@ -19,7 +19,7 @@ from pytest_tenantproof.controls.judge import judge_function
 from pytest_tenantproof.declared import Declared
 from pytest_tenantproof.errors import CatalogError, TargetUnreachable
 from pytest_tenantproof.model import Control, Falsified, Fault, Finding, Outcome, Result
-from pytest_tenantproof.probes import probe, scan
+from pytest_tenantproof.probes import follow, probe, scan
 from pytest_tenantproof.prove.clone import rebuild
 from pytest_tenantproof.prove.placeholders import fill, placeholders
 from pytest_tenantproof.target import TargetInfo, find_bin, rolled_back, start
@@ -56,6 +56,7 @@ class Prover:
             "clocks": lambda *_: {},
             "probes": probe,
             "stored": scan,
+            "trail": follow,
         }
         self._before: dict[str, frozenset[Finding]] = {}
 

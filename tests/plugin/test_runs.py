@@ -45,7 +45,7 @@ def test_without_the_option_the_plugin_does_nothing(run: Run, tmp_path: Path) ->
 
 
 def test_a_live_run_is_proven_read_only_and_signed(run: Run, tmp_path: Path, product: EmbeddedPostgres) -> None:
-    assert run("--evidence=staging", "-m", "probe").returncode == 0
+    assert run("--evidence=staging", "-m", "gate").returncode == 0
     done = run("--evidence=prod", "-m", "gate")
     assert done.returncode == 0, done.stdout + done.stderr
     path, report = newest(tmp_path, "prod")
