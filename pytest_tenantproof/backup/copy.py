@@ -1,14 +1,17 @@
 """Copies a unit: rows from the snapshot, through compression and encryption, into one object."""
 
+import contextlib
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+import select
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 import zstandard
 from psycopg import sql
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus
 
 from pytest_tenantproof.backup.format import Fingerprint, SegmentDigest, SegmentWriter, segment_context
 from pytest_tenantproof.backup.manifest import PackObject, Segment
@@ -19,7 +22,9 @@ from pytest_tenantproof.errors import BackupError
 
 __all__ = ["Copied", "copy_unit", "escaped"]
 
-_BATCH = 1 << 18
+_BATCH = 1 << 16
+_HELD = 64 << 20
+"""Bytes of rows that are sorted out at once, at most: twice the estimate that packs are made by."""
 _AGAIN = "run again; if it happens again, report it with the run id."
 
 
@@ -50,7 +55,7 @@ class _UnitCopy:
         self.by_index: bool | None = None
 
     def run(self) -> Iterator[tuple[str | None, Segment]]:
-        """Table by table, each in one COPY ordered by tenant, so that a table's segments lie side by side."""
+        """Table by table, so that a table's segments lie side by side."""
         for place, table in enumerate(self.job.tables):
             shares = [share for share in self.unit.shares if share.rows.get(place)]
             named = [share for share in shares if share.tenant is not None]
@@ -63,28 +68,34 @@ class _UnitCopy:
         """Where an index finds a tenant's rows, the planner's taste for scanning it all once for each pack
         would make the whole backup quadratic."""
         if self.by_index is not by_index:
-            for method in ("hashjoin", "mergejoin", "seqscan", "bitmapscan"):
+            for method in ("hashjoin", "mergejoin", "seqscan"):
                 setting, value = f"enable_{method}", "off" if by_index else "on"
                 self.connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", [setting, value])
             self.by_index = by_index
 
     def _table(self, table: PlannedTable, place: int, shares: list[Share]) -> Iterator[tuple[str | None, Segment]]:
-        with self.connection.cursor() as cursor, cursor.copy(_statement(table, shares)) as copy:
-            rows = iter(copy)
-            for share in shares:
-                yield share.tenant, self._segment(table, share, rows, share.rows[place])
-            if next(rows, None) is not None:
-                raise BackupError(f"{table.name} gave more rows than were counted.", remedy=_AGAIN)
+        gathered = _gathered(self.connection, table, shares) if len(shares) > 1 else None
+        for share in shares:
+            if gathered is not None:
+                assert share.tenant is not None
+                yield share.tenant, self._segment(table, place, share, gathered.pop(share.tenant))
+                continue
+            with contextlib.closing(_lines(self.connection, _one(table, share))) as lines:
+                yield share.tenant, self._segment(table, place, share, lines)
 
-    def _segment(self, table: PlannedTable, share: Share, rows: Iterator[Any], number: int) -> Segment:
+    def _segment(self, table: PlannedTable, place: int, share: Share, lines: Iterable[memoryview | bytes]) -> Segment:
         context = segment_context(self.job.run, share.tenant, table.name, self.job.tables_sha256)
-        key = bytes.fromhex(share.key)
+        key, counted = bytes.fromhex(share.key), share.rows[place]
         segment = SegmentWriter(self.writer.write, key, context, compressor=self.compressor)
-        fingerprint = _pour(rows, number, segment, table, share.tenant)
+        poured = _pour(lines, segment, fingerprint=self.job.fingerprints)
         digest = segment.close()
+        if poured.rows != counted:
+            raise BackupError(f"{table.name} gave {poured.rows} rows where {counted} were counted.", remedy=_AGAIN)
+        for line in (poured.first, poured.last):
+            _check_line(line, table, share.tenant)
         offset = self.offset
         self.offset += digest.length
-        return _described(table.name, self.unit.object, offset, number, digest, fingerprint)
+        return _described(table.name, self.unit.object, offset, counted, digest, poured.digests)
 
 
 def _described(
@@ -103,23 +114,27 @@ def _described(
     )
 
 
-def _statement(table: PlannedTable, shares: list[Share]) -> sql.Composed:
-    """COPY of the shares' rows, in the order of the shares. Planned names are quoted SQL already."""
+def _one(table: PlannedTable, share: Share) -> sql.Composed:
+    """COPY of one share's rows. Planned names are quoted SQL already."""
+    text = f"SELECT {table.column_list} FROM {table.source}"
     if not table.tenant:
-        text = f"SELECT {table.column_list} FROM {table.source}"
-    elif shares[0].tenant is None:
-        text = f"SELECT {table.column_list} FROM {table.source} WHERE {table.tenant} IS NULL"
-    elif len(shares) == 1:
-        one = sql.Literal(shares[0].tenant).as_string(None)
-        text = f"SELECT {table.column_list} FROM {table.source} WHERE {table.tenant} = {one}::{table.tenant_type}"
-    else:
-        all_ = sql.Literal([share.tenant for share in shares]).as_string(None)
-        text = (
-            f"SELECT {table.column_list} FROM {table.source}"
-            f" JOIN unnest({all_}::text[]) WITH ORDINALITY AS k(tenant, place)"
-            f" ON {table.tenant} = k.tenant::{table.tenant_type} ORDER BY k.place"
-        )
-    return sql.SQL("COPY ({}) TO STDOUT").format(_Text(text))
+        return _copy(text)
+    if share.tenant is None:
+        return _copy(f"{text} WHERE {table.tenant} IS NULL")
+    return _copy(f"{text} WHERE {table.tenant} = {sql.Literal(share.tenant).as_string(None)}::{table.tenant_type}")
+
+
+def _many(table: PlannedTable, shares: list[Share]) -> sql.Composed:
+    """COPY of all the shares' rows as they lie, with the tenant before each."""
+    all_ = sql.Literal([share.tenant for share in shares]).as_string(None)
+    return _copy(
+        f"SELECT ({table.tenant})::text, {table.column_list} FROM {table.source}"
+        f" WHERE {table.tenant} = ANY ({all_}::{table.tenant_type}[])"
+    )
+
+
+def _copy(query: str) -> sql.Composed:
+    return sql.SQL("COPY ({}) TO STDOUT").format(_Text(query))
 
 
 class _Text(sql.Composable):
@@ -132,37 +147,82 @@ class _Text(sql.Composable):
         return str(self._obj)
 
 
-def _pour(
-    rows: Iterator[Any], number: int, segment: SegmentWriter, table: PlannedTable, tenant: str | None
-) -> Fingerprint:
-    """Moves exactly `number` lines into the segment. This loop is the hot one."""
-    fingerprint = Fingerprint()
+def _lines(connection: psycopg.Connection[Any], statement: sql.Composed) -> Generator[memoryview, None, None]:
+    """The lines of a COPY, straight from libpq: psycopg's own iteration costs twice as much a row, and a backup
+    does little else. Raises psycopg.Error."""
+    pgconn, readable = connection.pgconn, select.poll()
+    readable.register(pgconn.socket, select.POLLIN)
+    with connection.cursor() as cursor, cursor.copy(statement):
+        while True:
+            size, line = pgconn.get_copy_data(1)
+            if size > 0:
+                yield line
+            elif size == 0:
+                readable.poll()
+                pgconn.consume_input()
+            else:
+                break
+        results = list(iter(pgconn.get_result, None))
+        for result in results:
+            if result.status != ExecStatus.COMMAND_OK:
+                raise error_from_result(result)
+
+
+def _gathered(
+    connection: psycopg.Connection[Any], table: PlannedTable, shares: list[Share]
+) -> dict[str, list[bytes]] | None:
+    """The lines of many small tenants, sorted out here: a server that brings them in order reads its pages in
+    disorder, which costs it more than all else. None when they are too many to hold; then each is read by itself."""
+    found: dict[bytes, list[bytes]] = {escaped(share.tenant or ""): [] for share in shares}
+    held = 0
+    with contextlib.closing(_lines(connection, _many(table, shares))) as lines:
+        try:
+            for line in lines:
+                tenant, _, row = bytes(line).partition(b"\t")
+                found[tenant].append(row)
+                held += len(row)
+                if held > _HELD:
+                    return None
+        except KeyError:
+            raise BackupError(f"{table.name} gave another tenant's row.", remedy=_AGAIN) from None
+    return {share.tenant or "": found[escaped(share.tenant or "")] for share in shares}
+
+
+@dataclass(slots=True)
+class _Poured:
+    """What a segment was filled with: lines, the sum of their digests, and the first and the last of them."""
+
+    rows: int = 0
+    digests: Fingerprint = field(default_factory=Fingerprint)
+    first: bytes = b""
+    last: bytes = b""
+
+    def flush(self, batch: bytearray, segment: SegmentWriter) -> None:
+        if not self.rows:
+            self.first = bytes(batch[: batch.find(b"\n") + 1])
+        self.rows += batch.count(b"\n")
+        segment.write(batch)
+        batch.clear()
+
+
+def _pour(lines: Iterable[memoryview | bytes], segment: SegmentWriter, *, fingerprint: bool) -> _Poured:
+    """Moves the lines into the segment. This loop is the hot one."""
     sha256, from_bytes = hashlib.sha256, int.from_bytes
-    batch: list[Any] = []
-    total = size = seen = 0
-    row = first = None
-    for row in islice(rows, number):
-        if first is None:
-            first = bytes(row)
-        total += from_bytes(sha256(row).digest(), "big")
-        batch.append(row)
-        seen += 1
-        size += len(row)
-        if size >= _BATCH:
-            segment.write(b"".join(batch))
-            batch.clear()
-            size = 0
-    segment.write(b"".join(batch))
-    fingerprint.total = total
-    if seen != number:
-        raise BackupError(f"{table.name} gave {seen} rows where {number} were counted.", remedy=_AGAIN)
-    for line in (first, row):
-        _check_line(bytes(line or b""), table, tenant)
-    return fingerprint
+    poured, batch, total = _Poured(), bytearray(), 0
+    line: memoryview | bytes = b""
+    for line in lines:
+        batch += line
+        if fingerprint:
+            total += from_bytes(sha256(line).digest(), "big")
+        if len(batch) >= _BATCH:
+            poured.flush(batch, segment)
+    poured.flush(batch, segment)
+    poured.digests.total, poured.last = total, bytes(line)
+    return poured
 
 
 def _check_line(line: bytes, table: PlannedTable, tenant: str | None) -> None:
-    """Lines come ordered by tenant: when the first and the last are this tenant's, all are."""
+    """That they are this tenant's is what the query asks for; the first and the last are looked at."""
     if line.count(b"\n") != 1 or not line.endswith(b"\n"):
         raise BackupError(f"{table.name}: a row is not one line of COPY text.", remedy=_AGAIN)
     if table.tenant_place >= 0 and tenant is not None:

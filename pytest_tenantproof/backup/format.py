@@ -101,7 +101,7 @@ class SegmentWriter:
         self._length += len(data)
         self._sink(data)
 
-    def write(self, plain: bytes) -> None:
+    def write(self, plain: bytes | bytearray) -> None:
         self._plain.update(plain)
         self._bytes += len(plain)
         self._pending += self._stream.compress(plain)

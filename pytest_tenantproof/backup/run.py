@@ -61,7 +61,8 @@ class BackupRequest:
     """What to back up, where to. `catalog_sha256` is the digest of the catalog snapshot that the caller read.
 
     `now` is this machine's time, UTC; `run` is made by `new_run_id` ("" for one made here); `progress` is told
-    (bytes done, bytes in all), both estimates.
+    (bytes done, bytes in all), both estimates. Without `fingerprints` a backup is quicker and of no use, since
+    nothing restored from it compares equal: that is for measuring what they cost.
     """
 
     target: str
@@ -74,6 +75,7 @@ class BackupRequest:
     now: datetime
     run: str = ""
     dry_run: bool = False
+    fingerprints: bool = True
     progress: Callable[[int, int], None] = _silent
 
 
@@ -193,6 +195,7 @@ class _Run:
             self.tables_sha256,
             settings.level,
             limits(request.settings) | {"application_name": f"tenantproof-backup-{self.run}"},
+            fingerprints=request.fingerprints,
         )
         total, finished = sum(unit.size for unit in units), 0
 

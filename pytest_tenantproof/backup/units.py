@@ -8,7 +8,7 @@ from pytest_tenantproof.backup.plan import BackupPlan, PlannedTable
 __all__ = ["Job", "Share", "Unit", "plan_units"]
 
 _LARGE = 32 << 20
-_PACK = 32 << 20
+_PACK = 24 << 20
 _PACK_TENANTS = 1000
 
 
@@ -42,6 +42,7 @@ class Job:
     level: int
     options: Mapping[str, str]
     lock: bool = True
+    fingerprints: bool = True
 
 
 def plan_units(

@@ -34,7 +34,7 @@ class BackupSettings:
     """Where `restore` finds the private key. The machine that backs up must not have it."""
     workers: int = 2
     """Processes that read, compress and encrypt; 0 does it in the calling process."""
-    level: int = 2
+    level: int = 1
     """zstd level."""
     max_minutes: int = 240
     """A backup that takes longer is ended and reported."""
