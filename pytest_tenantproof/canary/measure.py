@@ -15,6 +15,15 @@ from pytest_tenantproof.config.canary import CanarySettings
 __all__ = ["Level", "Reading", "Readings", "level_of", "measure"]
 
 _OVERLAP = timedelta(hours=1)
+_FLUSHED = timedelta(minutes=5)
+"""By when statistics surely count what was written."""
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_WRITTEN = "SELECT n_tup_ins + n_tup_upd + n_tup_del FROM pg_catalog.pg_stat_user_tables WHERE relid = %s::regclass"
+_NAMED = "%s::regclass, %s::name[], %s::regclass, %s::name[]"
+_NEWER = "%s::name, %s::timestamptz"
+_STRAYS = f"SELECT tenantproof.count_strays({_NAMED}, {_NEWER})"
+_ORPHANS = f"SELECT tenantproof.count_orphans({_NAMED}, {_NEWER})"
+_MISALIGNED = f"SELECT tenantproof.count_misaligned({_NAMED}, %s::name[], %s::name[], {_NEWER})"
 
 
 class Level(StrEnum):
@@ -66,9 +75,10 @@ class _Meter:
         self.paths = paths(catalog, declared)
         self.problems: dict[str, str] = {}
         self.taken: list[Reading] = []
+        self.strays: dict[Path, bool] = {}
 
     def read(self) -> Readings:
-        now = datetime.now(UTC)
+        now = self._one("SELECT pg_catalog.now()")  # the clock that dates the rows
         since = self._since(now)
         steps: tuple[tuple[str, Callable[[], Iterator[Reading]]], ...] = (
             ("TP801", lambda: self._orphans(since)),
@@ -77,6 +87,7 @@ class _Meter:
             ("TP804", lambda: self._onboarding(now)),
             ("TP805", self._deletions),
             ("TP806", self._gaps),
+            ("TP807", self._backups),
             ("TP808", self._drills),
             ("TP811", self._idle),
         )
@@ -95,7 +106,9 @@ class _Meter:
         except psycopg.errors.InsufficientPrivilege:
             self.problems[canary] = "this role may not count: GRANT tenantproof_auditor to it"
         except psycopg.Error as error:
-            self.problems[canary] = f"counting failed ({error.sqlstate or type(error).__name__})"
+            # TP014 is our own, and names a table and nothing else.
+            said = error.diag.message_primary if error.sqlstate == "TP014" else ""
+            self.problems[canary] = said or f"counting failed ({error.sqlstate or type(error).__name__})"
 
     def _one(self, sql: str, *values: Any) -> Any:
         row = self.connection.execute(sql.encode(), values).fetchone()
@@ -114,29 +127,28 @@ class _Meter:
         return last - _OVERLAP
 
     def _orphans(self, since: datetime | None) -> Iterator[Reading]:
+        """One look along each reference; only where a row strays is it counted what it is."""
         for path in self.paths:
-            sql = (
-                "SELECT tenantproof.count_orphans(%s::regclass, %s::name[], %s::regclass, %s::name[],"
-                " %s::name, %s::timestamptz)"
-            )
-            child, parent = (list(names) for names in zip(*path.pairs, strict=True))
-            newer = (path.since, since) if path.since and since else (None, None)
-            count = self._one(sql, path.child, child, path.parent, parent, *newer)
+            count = self._along(_ORPHANS, path, since, path.pairs) if self._stray(path, since) else 0
             yield _zero("TP801", _name(path), count, "rows whose parent is gone")
 
     def _misaligned(self, since: datetime | None) -> Iterator[Reading]:
         for path in self.paths:
-            if not path.same:
-                continue
-            sql = (
-                "SELECT tenantproof.count_misaligned(%s::regclass, %s::name[], %s::regclass, %s::name[],"
-                " %s::name[], %s::name[], %s::name, %s::timestamptz)"
-            )
-            child, parent = (list(names) for names in zip(*path.pairs, strict=True))
-            own, theirs = (list(names) for names in zip(*path.same, strict=True))
-            newer = (path.since, since) if path.since and since else (None, None)
-            count = self._one(sql, path.child, child, path.parent, parent, own, theirs, *newer)
-            yield _zero("TP802", _name(path), count, "rows that belong to another tenant than their parent")
+            if path.same:
+                count = self._along(_MISALIGNED, path, since, path.pairs, path.same) if self._stray(path, since) else 0
+                yield _zero("TP802", _name(path), count, "rows that belong to another tenant than their parent")
+
+    def _stray(self, path: Path, since: datetime | None) -> bool:
+        if path not in self.strays:
+            self.strays[path] = self._along(_STRAYS, path, since, (*path.same, *path.pairs)) > 0
+        return self.strays[path]
+
+    def _along(self, sql: str, path: Path, since: datetime | None, *pairs: tuple[tuple[str, str], ...]) -> int:
+        """Asks a counting function for the rows of a reference; `pairs` are its columns, child's and parent's."""
+        own, theirs, *more = [list(names) for each in pairs for names in zip(*each, strict=True)]
+        newer = (path.since, since) if path.since and since else (None, None)
+        found: int = self._one(sql, path.child, own, path.parent, theirs, *more, *newer)
+        return found
 
     def _without_tenant(self) -> Iterator[Reading]:
         for table in self.catalog.tenant_tables:
@@ -177,31 +189,43 @@ class _Meter:
             yield Reading("TP805", table, deleted, level, text)
 
     def _gaps(self) -> Iterator[Reading]:
+        """What statistics count since the last recorded run, against events since then; without one, since ever."""
         if not self.catalog.audit_tables:
             return
+        rows = self.connection.execute("SELECT * FROM tenantproof.last_readings(%s, 'TP806')", [self.target])
+        before = {name: (value, at - _FLUSHED) for name, value, at in rows}
         for table in self.catalog.tenant_tables:
             if table.kind != "table" or table.is_partition:
                 continue
-            sql = (
-                "SELECT n_tup_ins + n_tup_upd + n_tup_del FROM pg_catalog.pg_stat_user_tables"
-                " WHERE relid = %s::regclass"
-            )
-            written = self._one(sql, table.name) or 0
+            written = float(self._one(_WRITTEN, table.name) or 0)
+            known, since = before.get(table.name, (0.0, _EVER))
+            if written < known:  # statistics were reset
+                known, since = 0.0, _EVER
             schema, _, name = table.name.partition(".")
-            events = self._one("SELECT tenantproof.count_events(%s, %s)", schema.strip('"'), name.strip('"'))
-            level = Level.WARN if written and not events else Level.OK
-            yield Reading("TP806", table.name, events, level, f"{written} rows were written, and no event says so")
+            names = (schema.strip('"'), name.strip('"'), since)
+            silent = written > known and not self._one("SELECT tenantproof.count_events(%s, %s, %s)", *names)
+            level = Level.WARN if silent else Level.OK
+            text = f"{written - known:.0f} rows were written, and no event says so"
+            yield Reading("TP806", table.name, written, level, text)
+
+    def _backups(self) -> Iterator[Reading]:
+        limits, where = self.limits, "public.backup_runs"
+        warn, fail = limits.backup_warn_hours, limits.backup_fail_hours
+        yield from self._age("TP807", where, "tenantproof.last_backup_hours", warn, fail, "verified backup")
 
     def _drills(self) -> Iterator[Reading]:
-        if "public.restore_drills" not in self.catalog.tables:
+        limits, where = self.limits, "public.restore_drills"
+        warn, fail = limits.drill_warn_hours, limits.drill_fail_hours
+        yield from self._age("TP808", where, "tenantproof.last_drill_hours", warn, fail, "successful restore drill")
+
+    def _age(self, canary: str, where: str, function: str, warn: float, fail: float, what: str) -> Iterator[Reading]:
+        if where not in self.catalog.tables:
             return
-        hours = self._one("SELECT tenantproof.last_drill_hours(%s)", self.target)
+        hours = self._one(f"SELECT {function}(%s)", self.target)
         if hours is None:
-            self.problems["TP808"] = "no successful drill of this target is recorded"
+            self.problems[canary] = f"no {what} of this target is recorded"
             return
-        level = level_of(hours, self.limits.drill_warn_hours, self.limits.drill_fail_hours)
-        text = f"the newest successful restore drill is {hours:.0f} hours old"
-        yield Reading("TP808", "public.restore_drills", hours, level, text)
+        yield Reading(canary, where, hours, level_of(hours, warn, fail), f"the newest {what} is {hours:.0f} hours old")
 
     def _idle(self) -> Iterator[Reading]:
         seconds = self._one("SELECT tenantproof.oldest_idle_seconds()")

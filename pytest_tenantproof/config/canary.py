@@ -41,6 +41,10 @@ class CanarySettings:
     """Seconds a transaction may idle, holding back cleaning up, before it warns."""
     idle_fail_s: float = 3600.0
     """And before it fails."""
+    backup_warn_hours: float = 26.0
+    """Age of the newest verified backup that warns."""
+    backup_fail_hours: float = 50.0
+    """And that fails."""
     drill_warn_hours: float = 30.0
     """Age of the newest successful restore drill that warns."""
     drill_fail_hours: float = 60.0

@@ -132,6 +132,23 @@ def test_writes_leave_events(readings: Readings, findings: Findings) -> None:
 
 
 @control(
+    "TP807",
+    title="A verified backup was made lately",
+    severity=Severity.HIGH,
+    requirement="B1",
+    maps=RESTORE,
+)
+@falsified_by(given=_bad("TP807") | {"target": _STAGING})
+def test_a_backup_was_made_lately(readings: Readings, target: TargetInfo, findings: Findings) -> None:
+    """A backup job that stopped is noticed on the day after the disaster, or here: each verified backup is recorded in
+    backup_runs, and its age needs no access to the store (TP601 looks into that). Run `tenantproof backup`.
+    """
+    if target.class_ == "scratch":
+        findings.not_applicable("a scratch target has no history of backups")
+    _judge(readings, findings, "TP807")
+
+
+@control(
     "TP808",
     title="A restore drill succeeded lately",
     severity=Severity.HIGH,
