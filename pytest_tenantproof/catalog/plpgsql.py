@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from pglast import parse_plpgsql
-from pglast.parser import ParseError
+from pglast.parser import ParseError, scan
 
 from pytest_tenantproof.catalog.expressions import same_expression
 from pytest_tenantproof.catalog.model import Function
@@ -19,6 +19,7 @@ __all__ = [
     "exit_of",
     "freezes",
     "into",
+    "parsed",
     "query",
     "raises",
     "raises_always",
@@ -62,13 +63,78 @@ def body_of(function: Function) -> Body | None:
     return next((body for body in tries if body), None)
 
 
+def parsed(header: str, body: str) -> Node:
+    """The tree of a PL/pgSQL function. Raises ParseError.
+
+    The parser knows the types of two schemas and takes every other one for a record: where that is in its way,
+    variables are declared as text, or else by a type without its schema. Nothing here depends on their types.
+    """
+    for wording in (str, _with_scalars, _with_plain_types):
+        text = wording(body)
+        quote = "$tp$"
+        while quote in text:
+            quote = f"$tp{len(quote)}$"
+        try:
+            function: Node = parse_plpgsql(f"{header} LANGUAGE plpgsql AS {quote}{text}{quote}")[0]["PLpgSQL_function"]
+        except (ParseError, KeyError, IndexError, ValueError) as error:
+            problem = error
+        else:
+            return function
+    raise problem if isinstance(problem, ParseError) else ParseError(str(problem), None)
+
+
+def _with_scalars(body: str) -> str:
+    return _redeclared(body, lambda name: name if name.lower() in ("record", "refcursor") else "text")
+
+
+def _with_plain_types(body: str) -> str:
+    return _redeclared(body, lambda name: name)
+
+
+def _redeclared(body: str, type_: Callable[[str], str]) -> str:
+    """A body whose variables are declared by other types than its own; what has a row's type is a record. Of a
+    column's (%TYPE) the parser takes any."""
+    try:
+        tokens = scan(body)
+    except ParseError:
+        return body
+    text, done, declaring = "", 0, False
+    for place, token in enumerate(tokens):
+        if token.name in ("DECLARE", "BEGIN_P"):
+            declaring = token.name == "DECLARE"
+        if (
+            declaring
+            and token.name in ("DECLARE", "ASCII_59")
+            and _name(tokens, place + 1) not in ("DECLARE", "BEGIN_P")
+        ):
+            start = place + (3 if _word(body, tokens, place + 2) == "constant" else 2)
+            last = start + (2 if _name(tokens, start + 1) == "ASCII_46" else 0)
+            if _name(tokens, last + 1) == "ASCII_37" and _word(body, tokens, last + 2) == "rowtype":
+                text += body[done : tokens[start].start] + "record"
+                done = tokens[last + 2].end + 1
+            elif _name(tokens, last) == "IDENT" and _name(tokens, last + 1) not in ("ASCII_37", "ASCII_46"):
+                text += body[done : tokens[start].start] + type_(_word(body, tokens, last, as_is=True))
+                done = tokens[last].end + 1
+    return text + body[done:]
+
+
+def _name(tokens: Sequence[Any], place: int) -> str:
+    return str(tokens[place].name) if place < len(tokens) else ""
+
+
+def _word(body: str, tokens: Sequence[Any], place: int, *, as_is: bool = False) -> str:
+    if place >= len(tokens):
+        return ""
+    word = body[tokens[place].start : tokens[place].end + 1]
+    return word if as_is else word.lower()
+
+
 @cache
 def _parse(body: str, returns: str) -> Body | None:
-    text = f"CREATE FUNCTION f() RETURNS {returns} LANGUAGE plpgsql AS $tenantproof$ {body} $tenantproof$"
     try:
-        function = parse_plpgsql(text)[0]["PLpgSQL_function"]
+        function = parsed(f"CREATE FUNCTION f() RETURNS {returns}", body)
         block = function["action"]["PLpgSQL_stmt_block"]
-    except (ParseError, KeyError, IndexError, ValueError):
+    except (ParseError, KeyError):
         return None
     defaults = tuple(
         (str(datum["refname"]).lower(), query(datum, "default_val"))

@@ -1,6 +1,5 @@
 """Expressions and function bodies as syntax trees, each distinct text parsed once."""
 
-import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +10,7 @@ from pglast import ast
 from pglast.stream import RawStream
 
 from pytest_tenantproof.catalog.model import Function
+from pytest_tenantproof.catalog.plpgsql import parsed
 from pytest_tenantproof.policy.terms import NotUnderstood
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
 
 _RETURN = re.compile(r"\breturn\s+([a-z_][a-z0-9_]*)\s*;", re.I)
 _ATOMIC = re.compile(r"\s*BEGIN\s+ATOMIC\b(.*)\bEND\s*;?\s*\Z", re.I | re.S)
+_SCHEMA = re.compile(r'^("([^"]|"")+"|[^".\s(]+)\.')
 _NAME = re.compile(r'"((?:[^"]|"")*)"|([^".]+)')
 
 
@@ -98,20 +99,15 @@ def _plpgsql_body(function: Function) -> Any:
     body = _RETURN.sub(r"return (\1);", function.body)
     named = function.argument_names
     pairs = [
-        f'"{(named[i] if i < len(named) else "") or f"arg_{i + 1}"}" {type_}'
+        f'"{(named[i] if i < len(named) else "") or f"arg_{i + 1}"}" {_SCHEMA.sub("", type_)}'
         for i, type_ in enumerate(function.arguments)
     ]
-    quote = "$tp$"
-    while quote in body:
-        quote = f"$tp{len(quote)}$"
     # Any return type does, but not one that decides what RETURN may be followed by.
     returns = "SETOF record" if function.returns.startswith(("SETOF", "TABLE")) else "text"
-    text = f"CREATE FUNCTION f({', '.join(pairs)}) RETURNS {returns} LANGUAGE plpgsql AS {quote}{body}{quote}"
     try:
-        parsed = pglast.parse_plpgsql(text)
-    except (pglast.parser.ParseError, json.JSONDecodeError) as error:
+        return parsed(f"CREATE FUNCTION f({', '.join(pairs)}) RETURNS {returns}", body)
+    except pglast.parser.ParseError as error:
         raise NotUnderstood("does not parse") from error
-    return parsed[0]["PLpgSQL_function"]
 
 
 class _Walk:
