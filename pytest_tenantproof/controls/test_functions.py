@@ -3,6 +3,7 @@
 import re
 
 from pytest_tenantproof.catalog import Catalog, Kind
+from pytest_tenantproof.catalog.dynamic import runs_callers_sql
 from pytest_tenantproof.catalog.model import Function
 from pytest_tenantproof.catalog.plpgsql import body_of, exit_of, without_comments
 from pytest_tenantproof.control import Findings, control, falsified_by
@@ -187,8 +188,7 @@ def _identity_problems(function: Function) -> list[str]:
     if function.language == "plpgsql":
         body = body_of(function)
         kinds = {kind for kind, _ in body.walk()} if body else set()
-        dynamic = {"PLpgSQL_stmt_dynexecute", "PLpgSQL_stmt_dynfors"} & kinds
-        if dynamic or re.search(r"\b(for\s+execute|return\s+query\s+execute)\b", text, re.I):
+        if body and runs_callers_sql(body):
             found.append("runs SQL made at run time")
         if {"PLpgSQL_stmt_commit", "PLpgSQL_stmt_rollback"} & kinds:
             found.append("ends the transaction that the caller's tenant is bound to")
