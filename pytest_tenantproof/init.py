@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_tenantproof.catalog import Snapshot, read_snapshot, to_json
 from pytest_tenantproof.catalog.compare import PLATFORM
-from pytest_tenantproof.catalog.model import Table
+from pytest_tenantproof.catalog.model import Function, Table
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.errors import UsageError
 from pytest_tenantproof.target import open_session
@@ -29,6 +29,7 @@ _COLUMNS = (
     "team_id",
     "customer_id",
 )
+_CLAIM = ("(auth.jwt() -> 'app_metadata' ->> 'tenant_id')::uuid",)
 _USERS = ("user_id", "profile_id", "member_id", "account_user_id")
 
 
@@ -73,9 +74,7 @@ def guess(snapshot: Snapshot) -> Guess:
         user_column=next((u for t in tenants if t.name in members for u in _USERS if t.column(u)), "user_id"),
         global_tables=tuple(t.name for t in rest if t.schema in {x.schema for x in tenants} and t.name not in RECORDS),
         records=tuple(t.name for t in own if t.name in RECORDS),
-        accessors=tuple(
-            sorted({f"{f.name}()" for f in snapshot.functions if _is_accessor(f.name, columns) and not f.arguments})
-        ),
+        accessors=tuple(sorted({f"{f.name}()" for f in snapshot.functions if _is_accessor(f, columns)})),
         audit_tables=audit,
         client_roles=tuple(r for r in ("anon", "authenticated") if r in roles),
         service_roles=tuple(r for r in ("service_role",) if r in roles),
@@ -84,9 +83,13 @@ def guess(snapshot: Snapshot) -> Guess:
 
 
 def _is_membership(table: Table, columns: tuple[str, ...]) -> bool:
+    """A tenant's column and a user's: by the table's name, or because the pair of them is a key."""
     users = [u for u in _USERS if table.column(u)]
+    held = [c for c in columns if table.column(c)]
     named = any(word in table.name for word in ("member", "user_role", "users"))
-    return bool(users) and named and any(table.column(c) for c in columns)
+    keys = [set(c.columns) for c in table.constraints if c.kind in ("primary", "unique")]
+    keys += [set(i.columns) for i in table.indexes if i.unique]
+    return bool(users and held) and (named or any({c, u} in keys for c in held for u in users))
 
 
 def _registry(tenants: list[Table], columns: tuple[str, ...]) -> str:
@@ -96,10 +99,19 @@ def _registry(tenants: list[Table], columns: tuple[str, ...]) -> str:
     return next((name for name, _ in targets.most_common(1)), "")
 
 
-def _is_accessor(name: str, columns: tuple[str, ...]) -> bool:
+def _is_accessor(function: Function, columns: tuple[str, ...]) -> bool:
+    """A function without arguments that gives one id, and whose name speaks of the caller's tenant."""
+    gives_one = function.returns.removeprefix("pg_catalog.") in (
+        "uuid",
+        "text",
+        "bigint",
+        "integer",
+        "character varying",
+    )
     stems = {c.removesuffix("_id") for c in columns}
-    bare = name.rpartition(".")[2]
-    return any(stem in bare for stem in stems) and any(word in bare for word in ("current", "get", "active", "my_"))
+    bare = function.name.rpartition(".")[2]
+    spoken = any(s in bare for s in stems) and any(word in bare for word in ("current", "get", "active", "my_"))
+    return gives_one and not function.arguments and spoken
 
 
 def _quoted(text: str) -> str:
@@ -126,8 +138,9 @@ global_tables = {_listed(found.records)}
 # Who belongs to which customer, and the column that holds the user.
 membership_tables = {_listed(found.membership_tables)}
 user_column = {_quoted(found.user_column)}
-# SQL that gives the caller's customer, NULL without one. Policies must compare with exactly this.
-trusted_tenant_expressions = {_listed(found.accessors or ("(auth.jwt() -> 'app_metadata' ->> 'tenant_id')::uuid",))}
+# SQL that gives the caller's customer, NULL without one. Policies must compare with exactly this, or look the caller
+# up in a table of memberships (functions that do so are followed).
+trusted_tenant_expressions = {_listed(found.accessors or (() if found.membership_tables else _CLAIM))}
 audit_tables = {_listed(found.audit_tables)}
 client_roles = {_listed(found.client_roles)}
 service_roles = {_listed(found.service_roles)}
@@ -228,6 +241,7 @@ def run(dsn: str | None, folder: Path, *, lock: bool, settings: Settings) -> tup
         if path.exists() and not lock:
             raise UsageError(f"{path} exists.", remedy="move it away, or edit it by hand.")
     for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     missing = list(_missing(found))
     written = [str(path) for path in texts]

@@ -50,6 +50,29 @@ def test_an_unknown_product_is_found_but_for_what_only_people_know(faults_databa
     assert "TP102" not in _red(faults_database, settings)
 
 
+ACCOUNTS = """
+CREATE SCHEMA app;
+CREATE TABLE app.accounts (id uuid PRIMARY KEY, name text);
+CREATE TABLE app.account_people
+    (user_id uuid, account_id uuid REFERENCES app.accounts, PRIMARY KEY (user_id, account_id));
+CREATE TABLE public.posts (id uuid PRIMARY KEY, account_id uuid NOT NULL REFERENCES app.accounts, user_id uuid);
+CREATE FUNCTION app.add_current_account() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+CREATE FUNCTION app.get_account_ids() RETURNS SETOF uuid LANGUAGE sql AS 'SELECT account_id FROM app.account_people';
+"""
+
+
+def test_memberships_are_found_by_their_key_and_no_trigger_is_an_accessor(
+    new_database: Callable[[], str], tmp_path: Path
+) -> None:
+    dsn = new_database()
+    with psycopg.connect(dsn) as connection:
+        connection.execute(ACCOUNTS.encode())
+    settings = _initialised(dsn, tmp_path / "a" / "new folder")
+    assert settings.tenant_table == "app.accounts"
+    assert settings.membership_tables == ("app.account_people",)
+    assert settings.trusted_tenant_expressions == ()
+
+
 def test_an_empty_database_says_what_is_missing(
     new_database: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
