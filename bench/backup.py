@@ -97,7 +97,6 @@ def ours(server: embedded.EmbeddedPostgres, folder: Path, *, fingerprints: bool 
             store=store,
             key_store=store,
             signer=Signer(new_seed()),
-            catalog_sha256="0" * 64,
             now=datetime.now(UTC),
             fingerprints=fingerprints,
         )

@@ -61,7 +61,6 @@ class Ours:
             store=self.store,
             key_store=self.store,
             signer=self.signer,
-            catalog_sha256="0" * 64,
             now=datetime.now(UTC),
         )
         self.run = run_backup(request).run

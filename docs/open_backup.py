@@ -54,8 +54,8 @@ def main(folder: str, run: str, key_file: str, wanted: str = "") -> None:
     tables_sha256 = hashlib.sha256(listed.encode()).hexdigest()
     for row in sorted(archive["segments"]):
         segment = dict(zip(manifest["segment_fields"], row, strict=True))
-        if (segment["table"] < 0) != (wanted == "--schema"):
-            continue
+        if min(segment["table"], 0) != (-1 if wanted == "--schema" else 0):
+            continue  # -1 is the schema, -2 the catalog
         name = "@schema" if segment["table"] < 0 else tables[segment["table"]]["name"]
         with (root / manifest["objects"][segment["object"]]["name"]).open("rb") as pack:
             pack.seek(segment["offset"])

@@ -11,8 +11,10 @@ from typing import Any
 from pytest_tenantproof.backup.format import FORMAT, segment_context
 
 __all__ = [
+    "CATALOG_TABLE",
     "PAYLOAD_TYPE",
     "SCHEMA_TABLE",
+    "TEXTS",
     "Archive",
     "Manifest",
     "ManifestTable",
@@ -29,6 +31,9 @@ __all__ = [
 
 PAYLOAD_TYPE = "application/vnd.tenantproof.backup+json"
 SCHEMA_TABLE = "@schema"
+CATALOG_TABLE = "@catalog"
+TEXTS = {SCHEMA_TABLE: -1, CATALOG_TABLE: -2}
+"""What of the shared archive is no table, and its number in a segment: no name of a table begins with @."""
 _RUN = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]{8}")
 
 

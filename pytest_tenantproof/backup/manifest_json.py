@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from pytest_tenantproof.backup.format import FORMAT
-from pytest_tenantproof.backup.manifest import SCHEMA_TABLE, Archive, Manifest, Segment, run_time
+from pytest_tenantproof.backup.manifest import TEXTS, Archive, Manifest, Segment, run_time
 from pytest_tenantproof.errors import FormatError
 
 __all__ = ["manifest_from_json", "manifest_to_json"]
@@ -22,7 +22,7 @@ _SEGMENT = tuple(f.name for f in dataclasses.fields(Segment))
 def manifest_to_json(manifest: Manifest) -> bytes:
     """Compact JSON; segments are rows under "segment_fields", their tables and objects by position."""
     data = {f.name: getattr(manifest, f.name) for f in dataclasses.fields(manifest) if f.name != "archives"}
-    tables = {t.name: n for n, t in enumerate(manifest.tables)} | {SCHEMA_TABLE: -1}
+    tables = {t.name: n for n, t in enumerate(manifest.tables)} | TEXTS
     objects = {o.name: n for n, o in enumerate(manifest.objects)}
     data["segment_fields"] = _SEGMENT
     data["archives"] = [
@@ -82,6 +82,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
     return data
 
 
+_TEXTS = {number: name for name, number in TEXTS.items()}
 _ROW = (int, int, int, int, int, int, str, str, str)
 
 
@@ -89,9 +90,9 @@ def _segment(row: Any, tables: list[Any], objects: list[Any]) -> Segment:
     if not isinstance(row, list) or tuple(map(type, row)) != _ROW:
         raise _bad("a segment does not have the fields of this format")
     table, pack = row[0], row[1]
-    if not (-1 <= table < len(tables) and 0 <= pack < len(objects)):
+    if not (-len(_TEXTS) <= table < len(tables) and 0 <= pack < len(objects)):
         raise _bad("a segment is of no table or object listed")
-    return Segment(SCHEMA_TABLE if table < 0 else tables[table], objects[pack], *row[2:])
+    return Segment(_TEXTS[table] if table < 0 else tables[table], objects[pack], *row[2:])
 
 
 _BUILT = tuple[Segment, ...]
@@ -153,7 +154,7 @@ def _check_segments(manifest: Manifest) -> None:
             raise _bad("a segment has a negative size")
         if not all(map(_HEX.fullmatch, (segment.sha256, segment.encrypted_sha256, segment.fingerprint))):
             raise _bad("a digest is malformed")
-        if segment.table == SCHEMA_TABLE:
+        if segment.table in TEXTS:
             if archive.tenant is not None:
                 raise _bad("a tenant's archive holds a schema")
         else:

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata, resources
@@ -20,6 +20,7 @@ from pytest_tenantproof.backup.events import BackupFailed, failure
 from pytest_tenantproof.backup.format import Fingerprint, SegmentWriter, segment_context
 from pytest_tenantproof.backup.keyring import key_objects
 from pytest_tenantproof.backup.manifest import (
+    CATALOG_TABLE,
     PAYLOAD_TYPE,
     SCHEMA_TABLE,
     Archive,
@@ -46,6 +47,7 @@ from pytest_tenantproof.backup.source import (
 )
 from pytest_tenantproof.backup.store import DiscardStore, Store, StoreSpec, open_store
 from pytest_tenantproof.backup.units import Job, plan_units
+from pytest_tenantproof.catalog import read_snapshot, to_json
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.errors import BackupError, StoreError
 
@@ -58,7 +60,7 @@ def _silent(done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupRequest:
-    """What to back up, where to. `catalog_sha256` is the digest of the catalog snapshot that the caller read.
+    """What to back up, where to.
 
     `now` is this machine's time, UTC; `run` is made by `new_run_id` ("" for one made here); `progress` is told
     (bytes done, bytes in all), both estimates. Without `fingerprints` a backup is quicker and of no use, since
@@ -71,7 +73,6 @@ class BackupRequest:
     store: StoreSpec
     key_store: StoreSpec
     signer: Signer
-    catalog_sha256: str
     now: datetime
     run: str = ""
     dry_run: bool = False
@@ -166,7 +167,9 @@ class _Run:
         self.tables_sha256 = held.plan.tables_sha256
         tenants = sorted({t for rows in held.counts for t in rows if t is not None})
         self.keys: dict[str | None, bytes] = {t: new_data_key() for t in (None, *tenants)}
-        self.schema: tuple[PackObject, Segment] | None = None
+        self.catalog = b""
+        self.pg_dump: Path | None = None
+        self.texts: tuple[PackObject, list[Segment]] | None = None
 
     def make(self, crew: Crew) -> BackupResult:
         source = read_source(self.held.connection)
@@ -214,25 +217,31 @@ class _Run:
         objects = key_objects(self.run, wrapped)
         self.key_store.put_many((name, keys.to_json()) for name, keys in objects.items())
         self.store.put(OPEN_SCRIPT, open_script(), replace=True)
-        pg_dump = find_pg_dump(int(source.server_version.split(".")[0]))
-        if pg_dump is not None:
-            self.schema = self._dump(pg_dump)
+        self.catalog = to_json(read_snapshot(self.held.connection))
+        self.pg_dump = find_pg_dump(int(source.server_version.split(".")[0]))
+        texts: dict[str, Iterable[bytes]] = {CATALOG_TABLE: [self.catalog]}
+        if self.pg_dump is not None:
+            texts[SCHEMA_TABLE] = dump_schema(self.pg_dump, self.request.dsn, self.held.id)
+        self.texts = self._write_texts(texts)
 
-    def _dump(self, pg_dump: Path) -> tuple[PackObject, Segment]:
-        context = segment_context(self.run, None, SCHEMA_TABLE, self.tables_sha256)
+    def _write_texts(self, texts: Mapping[str, Iterable[bytes]]) -> tuple[PackObject, list[Segment]]:
         writer = self.store.writer(f"runs/{self.run}/schema.tpb", lock=True)
+        segments, offset = [], 0
         try:
-            segment = SegmentWriter(writer.write, self.keys[None], context, level=self.request.settings.backup.level)
-            whole = Fingerprint()
-            for piece in dump_schema(pg_dump, self.request.dsn, self.held.id):
-                segment.write(piece)
-            digest = segment.close()
+            for name, pieces in texts.items():
+                context = segment_context(self.run, None, name, self.tables_sha256)
+                level = self.request.settings.backup.level
+                segment = SegmentWriter(writer.write, self.keys[None], context, level=level)
+                for piece in pieces:
+                    segment.write(piece)
+                d = segment.close()
+                sizes = (offset, d.length, 0, d.bytes, d.sha256, d.encrypted_sha256, Fingerprint().hex())
+                segments.append(Segment(name, f"runs/{self.run}/schema.tpb", *sizes))
+                offset += d.length
             stored = writer.commit()
         finally:
             writer.abort()
-        sizes = (0, digest.length, 0, digest.bytes, digest.sha256, digest.encrypted_sha256, whole.hex())
-        pack = PackObject(stored.name, stored.size, stored.sha256, stored.version)
-        return pack, Segment(SCHEMA_TABLE, stored.name, *sizes)
+        return PackObject(stored.name, stored.size, stored.sha256, stored.version), segments
 
     def _manifest(self, source: Source, before: PreviousRun | None, copied: Sequence[Copied]) -> Manifest:
         connection = self.held.connection
@@ -241,10 +250,10 @@ class _Run:
         for tenant, segment in (item for unit in copied for item in unit.segments):
             segments[tenant].append(segment)
         packs = [unit.pack for unit in copied]
-        if self.schema is not None:
-            packs.append(self.schema[0])
-            segments[None].append(self.schema[1])
-        else:
+        assert self.texts is not None
+        packs.append(self.texts[0])
+        segments[None] += self.texts[1]
+        if self.pg_dump is None:
             missing = (*missing, "the schema: no pg_dump of the server's major version was found")
         planned = zip(self.held.plan.tables, self.held.counts, strict=True)
         return Manifest(
@@ -255,7 +264,7 @@ class _Run:
             finished=runs.utcnow().isoformat(),
             tool_version=metadata.version("pytest-tenantproof"),
             source=source,
-            catalog_sha256=self.request.catalog_sha256,
+            catalog_sha256=hashlib.sha256(self.catalog).hexdigest(),
             previous=before,
             recipients=tuple(r.id for r in self.recipients),
             tables=tuple(ManifestTable(t.name, t.columns, t.tenant_from, sum(rows.values())) for t, rows in planned),
@@ -267,7 +276,7 @@ class _Run:
             sequences=read_sequences(connection),
             roles=read_roles(connection),
             ledger=read_ledger(connection),
-            schema_dump=f"pg_dump {source.server_version.split('.')[0]}" if self.schema else "",
+            schema_dump=f"pg_dump {source.server_version.split('.')[0]}" if self.pg_dump else "",
             extensions=extensions,
             not_included=(*self.held.plan.not_included, *missing),
         )

@@ -157,15 +157,11 @@ def _backup(options: argparse.Namespace) -> Answer:
 
 def _request(job: _Job) -> "BackupRequest":
     from pytest_tenantproof.backup import BackupRequest, key_store_spec, store_spec
-    from pytest_tenantproof.catalog import digest, read_snapshot
-    from pytest_tenantproof.target import connect
 
     settings, target = job.settings, job.target
     own = os.environ.get(environment_name(target, "BACKUP_DSN"), "").strip()
     dsn = own or settings.dsn(target)
     signer = _signer()
-    with connect(dsn, read_only=True) as connection:
-        catalog = digest(read_snapshot(connection))
     return BackupRequest(
         target=target,
         dsn=dsn,
@@ -173,7 +169,6 @@ def _request(job: _Job) -> "BackupRequest":
         store=store_spec(settings.backup, target, settings.root),
         key_store=key_store_spec(settings.backup, target, settings.root),
         signer=signer,
-        catalog_sha256=catalog,
         now=job.began,
         run=job.run,
         dry_run=job.quiet,

@@ -101,6 +101,7 @@ def _lines(result: "RestoreResult") -> list[str]:
     lines += [f"not included: {entry}" for entry in manifest.not_included]
     if made is None:
         return [*lines, f"backup {manifest.run} verifies; it would replace {result.database} (dry run)"]
+    lines += [f"not as it was, on another major version: {entry}" for entry in made.definitions]
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in made.seconds.items())
     what = f"{made.tables} tables, {made.tenants} tenants, {made.rows} rows"
     return [*lines, f"{result.database} is backup {manifest.run}: {what}, equal to its manifest ({took})"]
@@ -115,7 +116,7 @@ def _answer(result: "RestoreResult") -> dict[str, Any]:
         "tables": made.tables if made else None,
         "tenants": made.tenants if made else None,
         "rows": made.rows if made else None,
-        "catalog_equal": made.catalog_equal if made else None,
+        "definitions": made.definitions if made else None,
         "seconds": dict(made.seconds) if made else None,
         "skipped_tenants": result.skipped,
         "roles": result.roles,

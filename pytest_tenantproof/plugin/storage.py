@@ -132,7 +132,7 @@ def _described(run: "EvidencePlugin", data: Mapping[str, Any]) -> BackupStorage:
 
 
 def _first_backup(run: "EvidencePlugin", storage: BackupStorage, signer: Signer) -> None:
-    _, catalog = run.prepared()
+    run.prepared()
     result = run_backup(
         BackupRequest(
             target=run.target,
@@ -141,7 +141,6 @@ def _first_backup(run: "EvidencePlugin", storage: BackupStorage, signer: Signer)
             store=storage.store,
             key_store=storage.key_store,
             signer=signer,
-            catalog_sha256=catalog.sha256,
             now=datetime.now(UTC),
         )
     )

@@ -84,7 +84,6 @@ class Scene:
             "store": self.store,
             "key_store": self.key_store,
             "signer": self.key,
-            "catalog_sha256": "c" * 64,
             "now": datetime.now(UTC),
         }
         return BackupRequest(**asked | more)

@@ -1,5 +1,6 @@
 """A backup holds exactly what the database held, and no more than its target asks for."""
 
+import hashlib
 import os
 import resource
 from collections.abc import Callable
@@ -48,6 +49,7 @@ def test_every_row_is_in_the_archive_of_its_tenant(scene: Scene, workers: int) -
     assert found.pop((None, "public.scans")) == b"-1\t-1\tclean\n"
     assert sorted(found.pop((None, "public.plans")).splitlines()) == copied_lines(scene.dsn, "TABLE plans")
     assert b"CREATE TABLE public.messages" in found.pop((None, "@schema"))
+    assert hashlib.sha256(found.pop((None, "@catalog"))).hexdigest() == manifest.catalog_sha256
     assert not found
 
 

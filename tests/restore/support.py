@@ -30,6 +30,7 @@ ALTER TABLE messages ENABLE ALWAYS TRIGGER log_it;
 CREATE VIEW busy AS SELECT t.id, t.slug, count(*) FROM tenants t JOIN units u ON u.tenant_id = t.id GROUP BY t.id;
 CREATE MATERIALIZED VIEW sizes AS SELECT tenant_id, count(*) AS n FROM messages GROUP BY 1;
 CREATE INDEX ON messages (tenant_id, at);
+ALTER TABLE plans ADD kind varchar(9) DEFAULT 'paid' CHECK (kind IN ('paid', 'free, isn''t it'));
 ALTER TABLE units ENABLE ROW LEVEL SECURITY;
 ALTER TABLE units FORCE ROW LEVEL SECURITY;
 CREATE ROLE reader_{n} NOLOGIN;

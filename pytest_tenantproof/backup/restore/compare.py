@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from pytest_tenantproof.backup.copy import escaped
-from pytest_tenantproof.backup.manifest import SCHEMA_TABLE, Archive, Manifest
+from pytest_tenantproof.backup.manifest import TEXTS, Archive, Manifest
 from pytest_tenantproof.backup.plan import PlannedTable, read_plan
 from pytest_tenantproof.backup.snapshot import SESSION
 from pytest_tenantproof.config import Settings
@@ -75,7 +75,7 @@ def _expected(archives: Iterable[Archive]) -> Sums:
         )
         for archive in archives
         for segment in archive.segments
-        if segment.table != SCHEMA_TABLE and segment.rows
+        if segment.table not in TEXTS and segment.rows
     }
 
 

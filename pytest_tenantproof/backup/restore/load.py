@@ -1,5 +1,6 @@
 """Fills the tables: every object of the backup is read once, and each of its tables goes in by one COPY."""
 
+import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +12,32 @@ import psycopg
 from psycopg import sql
 
 from pytest_tenantproof.backup.keyring import KeyRing
-from pytest_tenantproof.backup.manifest import SCHEMA_TABLE, Archive, Manifest, PackObject, Segment
+from pytest_tenantproof.backup.manifest import (
+    CATALOG_TABLE,
+    SCHEMA_TABLE,
+    TEXTS,
+    Archive,
+    Manifest,
+    PackObject,
+    Segment,
+)
 from pytest_tenantproof.backup.runs import open_stored, read_plain
 from pytest_tenantproof.backup.store import Store
+from pytest_tenantproof.catalog import Snapshot, from_json
 from pytest_tenantproof.errors import FormatError, RestoreError
 from pytest_tenantproof.target import connect
 
-__all__ = ["SESSION", "Source", "in_parallel", "load_pack", "read_pack", "read_schema", "read_segment", "session"]
+__all__ = [
+    "SESSION",
+    "Source",
+    "in_parallel",
+    "load_pack",
+    "read_catalog",
+    "read_pack",
+    "read_schema",
+    "read_segment",
+    "session",
+]
 
 SESSION = {
     "synchronous_commit": "off",
@@ -110,6 +130,16 @@ def read_schema(source: Source) -> str:
     return b"".join(read_segment(source, source.manifest.shared, segment)).decode("utf-8")
 
 
+def read_catalog(source: Source) -> Snapshot:
+    """The catalog as it was when the backup was made. Raises FormatError, CatalogError."""
+    shared = source.manifest.shared
+    segment = shared.segment(CATALOG_TABLE)
+    text = b"".join(read_segment(source, shared, segment)) if segment else b""
+    if hashlib.sha256(text).hexdigest() != source.manifest.catalog_sha256:
+        raise FormatError("the catalog in the backup is not the one that its manifest names.", remedy=_DAMAGED)
+    return from_json(text)
+
+
 def read_segment(source: Source, archive: Archive, segment: Segment) -> Iterator[bytes]:
     """One segment by itself. Raises FormatError for anything that is not what was backed up."""
     return read_plain(source.store, source.manifest, archive, segment, source.key(archive))
@@ -125,7 +155,7 @@ def load_pack(
     """One COPY for each table of the object, so that thousands of small tenants cost few statements."""
     segments = (part for part in read_pack(source, pack))
     for name, parts in groupby(segments, key=lambda part: part[1].table):
-        if name == SCHEMA_TABLE:
+        if name in TEXTS:
             for _, _, text in parts:
                 _exhaust(text)
             continue

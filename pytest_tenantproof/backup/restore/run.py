@@ -11,7 +11,7 @@ import psycopg
 from pytest_tenantproof.backup.crypto import BackupKeypair
 from pytest_tenantproof.backup.erasure import erased_tenants
 from pytest_tenantproof.backup.keyring import KeyRing
-from pytest_tenantproof.backup.manifest import SCHEMA_TABLE, Manifest, RoleNeeded
+from pytest_tenantproof.backup.manifest import TEXTS, Manifest, RoleNeeded
 from pytest_tenantproof.backup.restore.build import (
     create_roles,
     finish_schema,
@@ -20,15 +20,16 @@ from pytest_tenantproof.backup.restore.build import (
     start_schema,
 )
 from pytest_tenantproof.backup.restore.compare import compare_rows
+from pytest_tenantproof.backup.restore.definitions import changed_definitions
 from pytest_tenantproof.backup.restore.dump import SchemaDump, parse_dump
 from pytest_tenantproof.backup.restore.guard import require_restorable
-from pytest_tenantproof.backup.restore.load import Source, in_parallel, load_pack, read_schema, session
+from pytest_tenantproof.backup.restore.load import Source, in_parallel, load_pack, read_catalog, read_schema, session
 from pytest_tenantproof.backup.restore.place import Place, open_place
 from pytest_tenantproof.backup.restore.tenant import TableDiff, restore_tenant
 from pytest_tenantproof.backup.runs import load_manifest, verify_objects
 from pytest_tenantproof.backup.source import read_ledger, read_sequences
 from pytest_tenantproof.backup.store import Store
-from pytest_tenantproof.catalog import digest, read_snapshot
+from pytest_tenantproof.catalog import read_snapshot
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.errors import RestoreError
 from pytest_tenantproof.target import connect
@@ -59,13 +60,13 @@ class RestoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """A database that holds what the manifest says, compared. `catalog_equal`: its whole catalog, with the server's
-    roles and settings, has the digest of the source's. `seconds` by stage."""
+    """A database that holds what the manifest says, compared. `definitions` are objects that are not as they were,
+    which only another major version explains; `seconds` by stage."""
 
     tables: int
     tenants: int
     rows: int
-    catalog_equal: bool
+    definitions: tuple[str, ...]
     seconds: Mapping[str, float]
 
 
@@ -187,23 +188,23 @@ def rebuild(
             )
     clock.stage("comparison")
     archives = tuple(source.included())
+    definitions, same_major = _definitions(dsn, source)
     differs = [*_schema_differs(dsn, dump, manifest), *compare_rows(dsn, settings, manifest, archives, workers=workers)]
+    differs += definitions if same_major else ()
     if differs:
         more = f" and {len(differs) - 5} more" if len(differs) > 5 else ""
         raise RestoreError(
             f"what was restored is not what was backed up: {'; '.join(differs[:5])}{more}.",
             remedy="use another backup, and report this with the run id.",
         )
-    with connect(dsn, limits={}) as connection:
-        equal = digest(read_snapshot(connection)) == manifest.catalog_sha256
     clock.end()
     rows = sum(s.rows for archive in archives for s in archive.segments)
-    return Rebuilt(len(manifest.tables), sum(a.tenant is not None for a in archives), rows, equal, clock.seconds)
+    return Rebuilt(len(manifest.tables), sum(a.tenant is not None for a in archives), rows, definitions, clock.seconds)
 
 
 def _load(dsn: str, source: Source, workers: int, progress: Callable[[int, int], None]) -> None:
     packs = sorted(source.manifest.objects, key=lambda pack: -pack.size)
-    total = sum(s.bytes for a in source.included() for s in a.segments if s.table != SCHEMA_TABLE)
+    total = sum(s.bytes for a in source.included() for s in a.segments if s.table not in TEXTS)
     done = 0
 
     def loaded(size: int) -> None:
@@ -215,6 +216,16 @@ def _load(dsn: str, source: Source, workers: int, progress: Callable[[int, int],
         load_pack(connection, source, pack, loaded)
 
     in_parallel(dsn, packs, load, workers)
+
+
+def _definitions(dsn: str, source: Source) -> tuple[tuple[str, ...], bool]:
+    """What is not as it was, and whether the server is of the backup's major version: another one may add to what
+    it was given (names for NOT NULL, a privilege more in ALL), so there it is told and not judged."""
+    wanted = read_catalog(source)
+    with connect(dsn, limits={}) as connection:
+        major = str(connection.info.server_version // 10000)
+        found = changed_definitions(wanted, read_snapshot(connection))
+    return found, source.manifest.source.server_version.split(".")[0] == major
 
 
 def _schema_differs(dsn: str, dump: SchemaDump, manifest: Manifest) -> Iterator[str]:
