@@ -1,5 +1,6 @@
 """Sealing audit events, verifying them later, and judging the order that they are in."""
 
+from pytest_tenantproof.audit.events import make_partitions
 from pytest_tenantproof.audit.inspect import Sealed, compared, head_of, read_chain
 from pytest_tenantproof.audit.order import Order, order
 from pytest_tenantproof.audit.seals import Seal, read_seals, seal, seals_folder
@@ -13,6 +14,7 @@ __all__ = [
     "compare",
     "compared",
     "head_of",
+    "make_partitions",
     "order",
     "read_chain",
     "read_seals",

@@ -11,7 +11,7 @@ import psycopg
 
 from pytest_tenantproof.errors import AuditError
 
-__all__ = ["END", "START", "Event", "Horizon", "Place", "leaves", "reading"]
+__all__ = ["END", "START", "Event", "Horizon", "Place", "leaves", "make_partitions", "reading"]
 
 _SQL = (Path(__file__).parent / "sql" / "leaves.sql").read_text(encoding="utf-8")
 
@@ -45,27 +45,40 @@ class Horizon:
     database: str
 
 
+def make_partitions(connection: psycopg.Connection[Any]) -> int:
+    """Makes the partitions of the coming months; gives how many were missing. Raises AuditError."""
+    with _explained():
+        row = connection.execute("SELECT tenantproof.audit_partitions()").fetchone()
+    return int(row[0]) if row else 0
+
+
 @contextlib.contextmanager
 def reading(connection: psycopg.Connection[Any]) -> Iterator[Horizon]:
     """One snapshot in which to read, past row security. Raises AuditError when the role may not, or there is no log."""
+    with _explained(), connection.transaction(force_rollback=True):
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        connection.execute("SELECT set_config('row_security', 'off', true), set_config('TimeZone', 'UTC', true)")
+        row = connection.execute(
+            "SELECT transaction_timestamp(), pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint,"
+            " current_database() FROM pg_current_snapshot() s"
+        ).fetchone()
+        if row is None:
+            raise AuditError("the database names no snapshot.", remedy="check the server's log.")
+        yield Horizon(*row)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    errors = psycopg.errors
     try:
-        with connection.transaction(force_rollback=True):
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            connection.execute("SELECT set_config('row_security', 'off', true), set_config('TimeZone', 'UTC', true)")
-            row = connection.execute(
-                "SELECT transaction_timestamp(), pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint,"
-                " current_database() FROM pg_current_snapshot() s"
-            ).fetchone()
-            if row is None:
-                raise AuditError("the database names no snapshot.", remedy="check the server's log.")
-            yield Horizon(*row)
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+        yield
+    except (errors.InvalidSchemaName, errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction) as error:
         raise AuditError(
             "this database has no audit log of the shipped form.", remedy="apply 002_audit_events.sql."
         ) from error
-    except psycopg.errors.InsufficientPrivilege as error:
+    except errors.InsufficientPrivilege as error:
         raise AuditError(
-            "this role may not read every audit event.",
+            "this role may not read every audit event, or make its partitions.",
             remedy="connect as a role that reads public.audit_events past row security.",
         ) from error
 

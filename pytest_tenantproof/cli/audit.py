@@ -11,7 +11,7 @@ __all__ = ["VERBS"]
 
 def _seal(options: argparse.Namespace) -> Answer:
     from pytest_tenantproof.attest.keys import KEY_FILE_VARIABLE, load_signer
-    from pytest_tenantproof.audit import seal, seals_folder
+    from pytest_tenantproof.audit import make_partitions, seal, seals_folder
     from pytest_tenantproof.backup.trust import trusted_keys
     from pytest_tenantproof.target import connect
 
@@ -26,7 +26,7 @@ def _seal(options: argparse.Namespace) -> Answer:
             "no key to seal with.", remedy=f"set {KEY_FILE_VARIABLE}; `tenantproof keys new` makes one."
         )
     with connect(settings.dsn(options.target, "WRITER")) as connection:
-        connection.execute("SELECT tenantproof.audit_partitions()")
+        make_partitions(connection)
         made = seal(connection, folder, options.target, signer, trusted_keys(settings))
     lines = [f"{item.range}: {item.events} events, root {item.root[:16]}" for item in made]
     answer = {"seals": [{"number": s.number, "events": s.events, "root": s.root, "sha256": s.digest} for s in made]}

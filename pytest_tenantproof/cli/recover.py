@@ -5,6 +5,7 @@ import secrets
 from datetime import UTC, datetime
 
 from pytest_tenantproof.cli.base import Answer, Verb, settings_of, target_arguments
+from pytest_tenantproof.errors import UsageError
 
 __all__ = ["VERBS"]
 
@@ -13,6 +14,10 @@ def _recover(options: argparse.Namespace) -> Answer:
     from pytest_tenantproof.recover import apply_plan, plan, undo
     from pytest_tenantproof.target import connect
 
+    if options.batch < 1 or (options.undo and options.apply):
+        raise UsageError(
+            "--batch is less than one, or --apply and --undo are given at once.", remedy="see `tenantproof recover -h`."
+        )
     settings = settings_of(options)
     settings.target(options.target)
     with connect(settings.dsn(options.target, "WRITER"), limits={}) as connection:

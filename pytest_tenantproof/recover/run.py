@@ -1,5 +1,6 @@
 """Plans, applies in batches, and undoes. Nothing is removed whose full content is not kept first."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,23 +134,38 @@ class _Recovery:
 
 def plan(connection: psycopg.Connection[Any], settings: Settings) -> list[Step]:
     """What is wrong and what would be done, changing nothing. Raises CatalogError or AuditError."""
-    with connection.transaction(force_rollback=True):
+    with _refusals(), connection.transaction(force_rollback=True):
         return _Recovery(connection, settings).plan()
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What the server refuses, as an error of this tool: SQLSTATE and object, never the message, which quotes rows."""
+    try:
+        yield
+    except psycopg.Error as error:
+        diag = error.diag
+        where = ", ".join(filter(None, (diag.table_name, diag.constraint_name))) or "the database"
+        raise AuditError(
+            f"{where} refused it ({error.sqlstate or type(error).__name__}); finished batches stand, each by itself.",
+            remedy="give TENANTPROOF_<TARGET>_WRITER_DSN a role that owns the tables and bypasses row security.",
+        ) from error
 
 
 def apply_plan(connection: psycopg.Connection[Any], settings: Settings, run: str, batch: int = 1_000) -> list[Step]:
     """Repairs parents before children, then quarantines children before parents. Gives the plan that is left.
 
-    Ended halfway, it goes on where it was when it is called again: each batch stands by itself.
+    Ended halfway, it goes on where it was when it is called again: each batch stands by itself. Raises AuditError.
     """
-    recovery = _Recovery(connection, settings)
-    connection.execute(_KEEP.encode())
-    connection.execute("SELECT set_config('app.actor', %s, false)", (f"recover:{run}",))
-    for level in recovery.levels:
-        recovery.batches(level, recovery.repairs(level), run, batch)
-    for level in reversed(recovery.levels):
-        recovery.batches(level, recovery.quarantines(level), run, batch)
-    return recovery.plan()
+    with _refusals():
+        recovery = _Recovery(connection, settings)
+        connection.execute(_KEEP.encode())
+        connection.execute("SELECT set_config('app.actor', %s, false)", (f"recover:{run}",))
+        for level in recovery.levels:
+            recovery.batches(level, recovery.repairs(level), run, batch)
+        for level in reversed(recovery.levels):
+            recovery.batches(level, recovery.quarantines(level), run, batch)
+        return recovery.plan()
 
 
 def undo(connection: psycopg.Connection[Any], run: str) -> int:
