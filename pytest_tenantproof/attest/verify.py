@@ -34,6 +34,7 @@ __all__ = [
     "Link",
     "TrustedTime",
     "Verified",
+    "check_history",
     "check_links",
     "signed_report",
     "subjects_of",
@@ -232,12 +233,15 @@ def verify_chain(
     if not found:
         raise VerificationError("chain-missing", f"{folder} holds no bundle.", remedy="name a target's folder.")
     verified = tuple(verify_bundle(path, trusted, allow_ephemeral=allow_ephemeral, time=time) for path in found)
-    if len(names := sorted({v.target for v in verified})) > 1:
-        raise VerificationError("report-inconsistent", f"{folder} holds runs of {len(names)} targets: {names}.")
-    if names != [folder.resolve().name]:
-        raise VerificationError("report-inconsistent", f"{folder} holds runs of another target: {names[0]}.")
-    check_links([Link(v.run_id, v.report_sha256, v.report["previous"]) for v in verified])
+    check_history(folder.resolve().name, verified)
     return verified
+
+
+def check_history(target: str, runs: Sequence[Verified]) -> None:
+    """That all are runs of this target, and follow each other. Raises VerificationError."""
+    if others := sorted({run.target for run in runs} - {target}):
+        raise VerificationError("report-inconsistent", f"the history of {target} holds a run of {others[0]!r}.")
+    check_links([Link(run.run_id, run.report_sha256, run.report["previous"]) for run in runs])
 
 
 def check_links(links: Sequence[Link]) -> None:

@@ -12,7 +12,7 @@ from pytest_tenantproof.attest import keys, merkle, note, runlog
 from pytest_tenantproof.attest.bundle import PUBLIC_KEY_FILE, bundles
 from pytest_tenantproof.attest.note import Checkpoint
 from pytest_tenantproof.attest.runlog import Entry
-from pytest_tenantproof.attest.verify import TrustedTime, Verified, verify_bundle, verify_chain
+from pytest_tenantproof.attest.verify import TrustedTime, Verified, check_history, verify_bundle
 from pytest_tenantproof.errors import VerificationError
 
 __all__ = ["open_log", "verify_log"]
@@ -37,7 +37,7 @@ def verify_log(
     current, entries = open_log(root, trusted, since=since, cosigners=cosigners, allow_ephemeral=allow_ephemeral)
     found = tuple(_check_run(root, entry, trusted, allow_ephemeral, time) for entry in entries)
     for target in runlog.targets(root):
-        verify_chain(root / target, trusted, allow_ephemeral=allow_ephemeral)
+        check_history(target, [run for entry, run in zip(entries, found, strict=True) if entry.target == target])
     return current, found
 
 

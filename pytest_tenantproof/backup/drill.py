@@ -55,6 +55,7 @@ class Drill:
     tenants: int = 0
     rows: int = 0
     skipped: int = 0
+    stored_bytes: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     judged: int = 0
     controls: tuple[tuple[str, str, str], ...] = ()
@@ -92,7 +93,7 @@ class Drill:
     def told(self) -> dict[str, Any]:
         """What the report says of it."""
         names = ("drill", "run", "manifest_sha256", "restored_to", "stage", "error", "rpo_seconds", "rto_seconds")
-        return {name: getattr(self, name) for name in (*names, "tables", "tenants", "rows")} | {
+        return {name: getattr(self, name) for name in (*names, "tables", "tenants", "rows", "stored_bytes")} | {
             "source": self.target,
             "skipped_tenants": self.skipped,
             "seconds": dict(self.seconds),
@@ -170,6 +171,7 @@ class _Work:
             self.drill,
             run=newest.run,
             manifest_sha256=newest.manifest_sha256,
+            stored_bytes=newest.stored_bytes,
             rpo_seconds=round(age.total_seconds(), 3),
         )
         self.stage = "decrypt"

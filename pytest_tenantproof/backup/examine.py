@@ -30,6 +30,8 @@ class Verified:
     system_identifier: str
     manifest_sha256: str
     recipients: tuple[str, ...]
+    stored_bytes: int = 0
+    """Of all its objects, as stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ def examine(store: Store, run: Run, trusted: Mapping[str, bytes]) -> Verified:
             str(data["source"]["system_identifier"]),
             hashlib.sha256(body).hexdigest(),
             tuple(map(str, data["recipients"])),
+            sum(int(pack["size"]) for pack in data["objects"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise FormatError(f"the manifest of backup {run.id} is malformed.", remedy=_REMEDY) from None

@@ -22,6 +22,7 @@ from pytest_tenantproof.errors import SigningKeyError
 from pytest_tenantproof.model import Control, Elsewhere, Outcome, Result, Scope, Verdict, verdict_of
 from pytest_tenantproof.plugin import clocks
 from pytest_tenantproof.plugin.drill import drill_of
+from pytest_tenantproof.plugin.storage import newest_backup
 from pytest_tenantproof.report import RENDERERS, checklist
 from pytest_tenantproof.report.shape import headline
 from pytest_tenantproof.waivers import EndOfRun, apply_waivers
@@ -150,6 +151,7 @@ def _run(
         elsewhere=elsewhere,
         prove=sorted(run.proofs.notes) if run.proofs else None,
         attestations=_attestations(run.settings),
+        backup=newest_backup(run.shared()[0]),
         drill=drill.told() if drill else None,
     )
 

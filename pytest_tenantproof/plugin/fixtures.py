@@ -31,7 +31,7 @@ from pytest_tenantproof.model import Control
 from pytest_tenantproof.plugin.drill import Drills
 from pytest_tenantproof.plugin.provision import migrations_of
 from pytest_tenantproof.plugin.session import EvidencePlugin
-from pytest_tenantproof.plugin.storage import BackupStorage, open_storage
+from pytest_tenantproof.plugin.storage import BackupStorage, note_backup, open_storage
 from pytest_tenantproof.probes import Probed, Stored, Trail, follow, probe, probe_live, scan
 from pytest_tenantproof.scan import Known, contents, known_of
 from pytest_tenantproof.target import TargetInfo, connect, open_session, rolled_back
@@ -220,7 +220,9 @@ def backups(evidence_run: EvidencePlugin, backup_storage: BackupStorage) -> Iter
         contextlib.closing(open_store(backup_storage.key_store)) as key_store,
     ):
         given = backup_storage
-        yield Backups(given.settings, given.target, store, key_store, given.trusted, evidence_run.dsn)
+        found = Backups(given.settings, given.target, store, key_store, given.trusted, evidence_run.dsn)
+        yield found
+        note_backup(evidence_run, found)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import pytest
 from pytest_tenantproof.attest.sign import Signer, key_id, new_seed
 from pytest_tenantproof.backup import BackupKeypair, StoreSpec, key_store_spec, parse_private, store_spec
 from pytest_tenantproof.backup.crypto import new_keypair
+from pytest_tenantproof.backup.inspect import Backups
 from pytest_tenantproof.backup.record import record_backup
 from pytest_tenantproof.backup.run import BackupRequest, run_backup
 from pytest_tenantproof.backup.trust import private_key, trusted_keys
@@ -22,13 +23,15 @@ from pytest_tenantproof.config import Settings
 from pytest_tenantproof.control import NotRun
 from pytest_tenantproof.demo.s3server import BUCKET, KEY_BUCKET, S3Server, start_s3
 from pytest_tenantproof.errors import TenantproofError
+from pytest_tenantproof.plugin.clocks import utc
 
 if TYPE_CHECKING:
     from pytest_tenantproof.plugin.session import EvidencePlugin
 
-__all__ = ["BackupStorage", "open_storage"]
+__all__ = ["BackupStorage", "newest_backup", "note_backup", "open_storage"]
 
 BUILT_IN = ("embedded", "container")
+_NEWEST = "backup.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,29 @@ def _described(run: "EvidencePlugin", data: Mapping[str, Any]) -> BackupStorage:
         {key_id(public): public},
         parse_private(data["reader"]),
     )
+
+
+def note_backup(run: "EvidencePlugin", backups: Backups) -> None:
+    """Leaves the newest verified backup, where a control looked for one, to the controller's report."""
+    if "examined" not in vars(backups) or (newest := backups.examined.newest) is None:
+        return
+    folder, _ = run.shared()
+    told = {
+        "run": newest.run,
+        "manifest_sha256": newest.manifest_sha256,
+        "snapshot_at": utc(newest.snapshot_at),
+        "stored_bytes": newest.stored_bytes,
+        "verified": len(backups.examined.verified),
+    }
+    part = folder / f"{_NEWEST}.{os.getpid()}"
+    part.write_text(json.dumps(told))
+    part.replace(folder / _NEWEST)
+
+
+def newest_backup(folder: Path) -> dict[str, Any] | None:
+    """What a control of this run saw of the newest verified backup, or None."""
+    path = folder / _NEWEST
+    return dict(json.loads(path.read_bytes())) if path.is_file() else None
 
 
 def _first_backup(run: "EvidencePlugin", storage: BackupStorage, signer: Signer) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from hypothesis import given, settings, strategies
 
 from pytest_tenantproof.attest import bundle, dsse, keys, policy, runlog, sign, strictjson
 from pytest_tenantproof.attest.note import Checkpoint, signed_checkpoint
@@ -278,6 +279,30 @@ def test_a_hostile_report_signed_by_a_trusted_key(name: str, write: WriteBundle,
     assert change(before) != before
     _sign(path, signer)
     assert _reason(lambda: verify_bundle(path, [signer.public])) == expected
+
+
+@settings(max_examples=60)
+@given(
+    strategies.recursive(
+        strategies.text('[]{}"\\\\aé\n') | strategies.none(),
+        lambda inner: strategies.lists(inner, max_size=3) | strategies.dictionaries(strategies.text('"\\\\[}'), inner),
+    ),
+    strategies.integers(0, 70),
+)
+def test_the_depth_of_json_is_counted_outside_of_strings(value: Any, more: int) -> None:
+    deep = json.loads("[" * more + "]" * more) if more else value
+    for inside in ({"a": value, "b": deep}, {"a": [value] * 40, "b": deep}):
+        data = json.dumps(inside).encode()
+        try:
+            refused = strictjson.load(data, "it") != inside
+        except VerificationError:
+            refused = True
+        assert refused == (_depth(inside) > 64)
+
+
+def _depth(value: Any) -> int:
+    inner = list(value.values()) if isinstance(value, dict) else value
+    return 1 + max(map(_depth, inner), default=0) if isinstance(inner, list) else 0
 
 
 def test_what_was_sound_once_excuses_nothing_later() -> None:

@@ -25,6 +25,8 @@ def missing() -> str:
     return f"no {' and no '.join(lacking)} on this machine" if lacking else ""
 
 
+KEYS = {"Tab": "\ue004", "Enter": "\ue007", "Right": "\ue014", "End": "\ue010"}
+CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
 _SILENT: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
@@ -45,6 +47,21 @@ class Browser:
 
     def run(self, script: str) -> Any:
         return self._call("execute/sync", {"script": script, "args": []})
+
+    def prefer(self, scheme: str) -> None:
+        """`light` or `dark`, as a person sets it in their system."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._call("goog/cdp/execute", _cdp("Emulation.setEmulatedMedia", {"features": features}))
+
+    def press(self, key: str) -> None:
+        strokes = [{"type": kind, "value": KEYS.get(key, key)} for kind in ("keyDown", "keyUp")]
+        self._call("actions", {"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]})
+
+    def picture(self) -> bytes:
+        """The whole page as PNG."""
+        wanted = {"format": "png", "captureBeyondViewport": True}
+        found = self._call("goog/cdp/execute", _cdp("Page.captureScreenshot", wanted))
+        return base64.b64decode(found["data"])
 
     def print_pdf(self) -> bytes:
         return base64.b64decode(self._call("print", {}))

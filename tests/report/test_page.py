@@ -1,15 +1,14 @@
 """report.html as people get it: alone, on a phone, filtered, on paper."""
 
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_tenantproof.report import render_html
-from tests.report.browser import Browser, browser, missing
+from pytest_tenantproof.report import RENDERERS, render_html
+from tests.report.browser import CONTRAST, Browser
 
 CHOOSE = "const s = document.querySelectorAll('select')[{}]; s.value = '{}'; s.dispatchEvent(new Event('input'))"
 
@@ -44,14 +43,6 @@ def test_findings_come_first_and_the_worst_of_them_first(report: dict[str, Any])
     assert text.index('id="findings"') < text.index('id="controls"')
     shown = re.findall(r'class="row problem (\w+)"', text)
     assert shown == ["error", "failed", "failed", "not_run", "waived"]
-
-
-@pytest.fixture(scope="module")
-def window() -> Iterator[Browser]:
-    if lacking := missing():
-        pytest.skip(f"{lacking}; .ci/run installs them")
-    with browser() as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -105,3 +96,15 @@ def test_paper_has_everything_whatever_was_filtered(window: Browser, page: Path)
     )
     assert ".hidden" in rules
     assert "revert" in rules
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_contrast(window: Browser, report: dict[str, Any], tmp_path: Path, scheme: str) -> None:
+    window.prefer(scheme)
+    for name in ("report.html", "frameworks.html"):
+        path = tmp_path / name
+        path.write_bytes(RENDERERS[name](report))
+        window.open(path, 1200, 800)
+        found = window.run(CONTRAST)
+        assert found["looked"] > 40
+        assert found["bad"] == [], name

@@ -18,7 +18,7 @@ def test_a_drill_by_two_workers_is_one_drill(tmp_path: Path) -> None:
         "pytest",
         "--evidence=embedded",
         "-m",
-        "drill",
+        "drill or backup",
         "-n",
         "2",
         "-p",
@@ -32,8 +32,10 @@ def test_a_drill_by_two_workers_is_one_drill(tmp_path: Path) -> None:
     drill = report["drill"]
     assert (drill["stage"], drill["recorded"], drill["tenants"]) == ("", True, 4)
     assert drill["controls_judged"] > 40
+    assert report["backup"]["verified"] == 1
+    assert report["backup"]["stored_bytes"] == drill["stored_bytes"] > 10_000
     envelope = json.loads((path / "statement.intoto.jsonl").read_bytes())
     subjects = json.loads(base64.b64decode(envelope["payload"]))["subject"]
     named = {subject["name"]: subject["digest"]["sha256"] for subject in subjects}
     assert named["tenantproof:backup"] == drill["manifest_sha256"]
-    assert {c["outcome"] for c in report["controls"]} == {"passed"}
+    assert {c["outcome"] for c in report["controls"]} <= {"passed", "not_applicable"}

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,8 @@ class Seen:
     summary: Summary | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        return told | {"summary": self.summary.to_json() if self.summary else None}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Seen":

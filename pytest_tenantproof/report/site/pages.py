@@ -120,12 +120,24 @@ def target_page(frame: Frame, target: str, runs: Sequence[Seen]) -> bytes:
         changed=changed,
         bars=history.bars(changed),
         drills=drills,
-        charts=[(name, history.chart([drill[key] for _, drill in told])) for name, key in _TRENDS.items()],
+        charts=[*((name, history.chart([d[key] for _, d in told])) for name, key in _TRENDS.items()), _sizes(runs)],
         waived=waived,
     )
 
 
 _TRENDS = {"RPO: age of the backup, seconds": "rpo_seconds", "RTO: time to the compared copy, seconds": "rto_seconds"}
+
+
+_UNITS = ("bytes", "KB", "MB", "GB", "TB")
+
+
+def _sizes(runs: Sequence[Seen]) -> tuple[str, history.Chart | None]:
+    """The backups' size, in the largest unit in which it has three digits."""
+    sizes = [run.summary.stored_bytes for run in runs if run.summary and run.state != "refused"]
+    largest = max((size for size in sizes if size), default=0)
+    power = next((p for p in range(len(_UNITS) - 1, 0, -1) if largest >= 100 * 1000**p), 0)
+    known = [size / 1000**power for size in sizes if size]
+    return f"Backup size, {_UNITS[power]}", history.chart(known)
 
 
 def run_page(frame: Frame, run: Seen) -> bytes:

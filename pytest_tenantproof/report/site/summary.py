@@ -4,7 +4,8 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import Any
 
 from pytest_tenantproof.report.shape import Report, headline, shown_outcome
@@ -56,14 +57,25 @@ class Summary:
     previous: Mapping[str, str] | None
     rows: tuple[Row, ...]
     drill: Mapping[str, Any] | None
+    stored_bytes: int | None
+    """Of the newest backup that the run saw."""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """As asdict would, but a row is a list: there are many."""
+        return {name: getattr(self, name) for name in _FIELDS} | {"rows": list(map(_IN_ROW, self.rows))}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Summary":
-        rows = tuple(Row(**row | {"texts": tuple(map(tuple, row["texts"]))}) for row in data["rows"])
-        return cls(**data | {"rows": rows})
+        return cls(**data | {"rows": tuple(_row_of(*row) for row in data["rows"])})
+
+
+_FIELDS = tuple(field.name for field in fields(Summary))
+_IN_ROW = attrgetter(*(field.name for field in fields(Row)))
+
+
+def _row_of(*values: Any) -> Row:
+    row = Row(*values)
+    return replace(row, texts=tuple((mark, name, detail) for mark, name, detail in row.texts)) if row.texts else row
 
 
 def summarise(report: Report) -> Summary:
@@ -83,7 +95,13 @@ def summarise(report: Report) -> Summary:
         previous=report["previous"],
         rows=tuple(_row(control) for control in report["controls"]),
         drill=report.get("drill"),
+        stored_bytes=_stored(report),
     )
+
+
+def _stored(report: Report) -> int | None:
+    seen = report.get("backup") or report.get("drill") or {}
+    return seen.get("stored_bytes") or None
 
 
 def _row(control: Report) -> Row:

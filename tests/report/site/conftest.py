@@ -34,6 +34,12 @@ DRILL: dict[str, Any] = {
     "controls_judged": 9,
     "recorded": True,
 }
+BACKUP = {
+    "run": "20261101T010000Z-00000001",
+    "manifest_sha256": "2" * 64,
+    "snapshot_at": "2026-11-01T01:00:00Z",
+    "verified": 3,
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class History:
         waived: bool = False,
         outcome: Outcome | None = None,
         drill: dict[str, Any] | None = None,
+        stored_bytes: int = 0,
     ) -> Path:
         """`day` is yyyymmdd."""
         by = signer or self.signer
@@ -77,6 +84,7 @@ class History:
                     results=((green, passed), (failing, red)),
                     digests={"catalog": "1" * 64, **({"backup": drill["manifest_sha256"]} if drill else {})},
                     drill=drill,
+                    backup=BACKUP | {"stored_bytes": stored_bytes} if stored_bytes else None,
                 )
             )
 
@@ -97,9 +105,9 @@ def past(history: History) -> Callable[[], History]:
     def make() -> History:
         history.run("20261101", "public.a", HOSTILE, drill=DRILL)
         history.run("20261102", "public.a", drill=DRILL | {"rto_seconds": 60.0, "rpo_seconds": None})
-        history.run("20261103", outcome=Outcome.NOT_RUN)
+        history.run("20261103", outcome=Outcome.NOT_RUN, stored_bytes=1_400_000)
         history.run("20261104", "public.view", waived=True, drill=DRILL | {"stage": "restore", "error": HOSTILE})
-        history.run("20261105")
+        history.run("20261105", stored_bytes=2_100_000)
         history.run("20261105", target="staging")
         return history
 

@@ -48,6 +48,7 @@ def test_it_tells_verdicts_findings_drills_and_waivers(past: Callable[[], Histor
     prod = _text(out, "targets/prod/index.html")
     assert "0 open after the newest run" in prod
     assert "newest 42, largest 60" in prod
+    assert "Backup size, KB: newest 2100, largest 2100" in prod
     assert "failed at restore" in prod
     assert "3600 s" in prod
     assert "unknown" in prod
