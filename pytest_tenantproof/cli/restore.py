@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_tenantproof.cli.base import Answer, Verb, settings_of, target_arguments
-from pytest_tenantproof.errors import BackupError
+from pytest_tenantproof.errors import BackupError, UsageError
 
 if TYPE_CHECKING:
     from pytest_tenantproof.backup import Store
@@ -20,6 +20,8 @@ __all__ = ["VERBS"]
 def _restore(options: argparse.Namespace) -> Answer:
     from pytest_tenantproof.backup.restore import run_restore
 
+    if options.put_back and not options.tenant:
+        raise UsageError("--put-back goes with --tenant.", remedy="name the tenant whose rows are put back.")
     with _request(options) as request:
         if options.tenant:
             return _tenant(request, options)
@@ -38,7 +40,8 @@ def _tenant(request: "RestoreRequest", options: argparse.Namespace) -> Answer:
         return 0, {"out": options.out, "rows": rows}, [f"wrote {options.out}: {rows} rows, to be reviewed"]
     diffs = run_tenant_restore(request, options.tenant)
     word = "missing" if request.dry_run else "brought back"
-    lines = [f"{d.table}: {d.missing} {word}, {d.differing} differ, {d.extra} not in the backup" for d in diffs]
+    changed = "put back" if request.put_back and not request.dry_run else "differ"
+    lines = [f"{d.table}: {d.missing} {word}, {d.differing} {changed}, {d.extra} not in the backup" for d in diffs]
     answer = {"run": request.run, "tenant": options.tenant, "dry_run": request.dry_run}
     return (
         0,
@@ -71,6 +74,7 @@ def _request(options: argparse.Namespace) -> "Iterator[RestoreRequest]":
             trusted=trusted,
             pair=pair,
             dry_run=options.dry_run,
+            put_back=options.put_back,
         )
 
 
@@ -129,6 +133,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="backup", required=True, metavar="BACKUP", help="a backup's run id, or `latest`")
     parser.add_argument("--source", metavar="T", help="the target that the backup is of (default: --target)")
     parser.add_argument("--tenant", metavar="ID", help="bring back this tenant's missing rows, beside the others")
+    parser.add_argument("--put-back", action="store_true", help="with --tenant: rows that differ become what they were")
     parser.add_argument("--out", metavar="FILE", help="with --tenant: write its rows as a script for psql instead")
     parser.add_argument("--dry-run", action="store_true", help="verify the backup and the target; change nothing")
 

@@ -51,6 +51,49 @@ def test_missing_rows_come_back(stage: Stage) -> None:
     assert set(run_tenant_restore(stage.request(), tenant)) == left
 
 
+def test_changed_rows_are_put_back(stage: Stage) -> None:
+    """What differs becomes what it was, triggers stay still, and surplus rows stay."""
+    stage.restore()
+    tenant, before = first(stage), content(stage.dsn)
+    with psycopg.connect(stage.dsn, autocommit=True) as staging:
+        staging.execute("UPDATE messages SET body = 'gone' WHERE tenant_id = %s", [tenant])
+        staging.execute("UPDATE scans SET verdict = 'bad'")
+        staging.execute("UPDATE tenants SET slug = slug || 'x' WHERE id = %s", [tenant])
+        staging.execute("INSERT INTO events VALUES (999, %s, '2025-03-03')", [tenant])
+    wanted = {
+        TableDiff("public.tenants", 0, 1, 0),
+        TableDiff("public.messages", 0, 60, 0),
+        TableDiff("public.scans", 0, 20, 0),
+        TableDiff("public.events", 0, 0, 1),
+    }
+    changed = content(stage.dsn)
+    assert set(run_tenant_restore(stage.request(dry_run=True, put_back=True), tenant)) == wanted
+    assert content(stage.dsn) == changed
+    assert set(run_tenant_restore(stage.request(put_back=True), tenant)) == wanted
+    assert set(run_tenant_restore(stage.request(), tenant)) == {TableDiff("public.events", 0, 0, 1)}
+    after = content(stage.dsn)
+    assert {t for t in after if after[t] != before[t]} == {"public.events", "public.events_2025", "public.scans"}
+    with psycopg.connect(stage.dsn) as staging:
+        row = staging.execute("SELECT count(*) FROM scans WHERE verdict = 'bad'").fetchone()
+    assert row == (81,), "those of others are as somebody made them"
+
+
+def test_a_row_that_is_another_tenants_by_now_is_not_taken_back(stage: Stage) -> None:
+    stage.restore()
+    tenant = first(stage)
+    with psycopg.connect(stage.dsn, autocommit=True) as staging:
+        staging.execute("UPDATE notes SET body = 'changed' WHERE tenant_id = %s", [tenant])
+        staging.execute(
+            "UPDATE events SET tenant_id = (SELECT id FROM tenants WHERE id <> %s LIMIT 1)"
+            " WHERE (id, at) = (SELECT id, at FROM events WHERE tenant_id = %s LIMIT 1)",
+            [tenant, tenant],
+        )
+    before = content(stage.dsn)
+    with pytest.raises(RestoreError, match="another tenant's now"):
+        run_tenant_restore(stage.request(put_back=True), tenant)
+    assert content(stage.dsn) == before
+
+
 def test_rows_that_cannot_hold_change_nothing(stage: Stage) -> None:
     """A constraint that staging has by now, and that a row of the backup breaks."""
     stage.restore()

@@ -44,7 +44,7 @@ def _silent(done: int, total: int) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreRequest:
     """`run` is the backup's id; `dsn` the writer's connection string of the target, whose database is replaced;
-    `trusted` whose signatures count (key id -> public key)."""
+    `trusted` whose signatures count (key id -> public key). `put_back` (one tenant): rows that differ too."""
 
     run: str
     target: str
@@ -55,6 +55,7 @@ class RestoreRequest:
     trusted: Mapping[str, bytes]
     pair: BackupKeypair
     dry_run: bool = False
+    put_back: bool = False
     progress: Callable[[int, int], None] = _silent
 
 
@@ -120,7 +121,9 @@ def run_tenant_restore(request: RestoreRequest, tenant: str) -> tuple[TableDiff,
     with open_place(request.dsn) as place:
         _guard(request, place, source.manifest)
         with reported():
-            return restore_tenant(request.dsn, source, request.settings, tenant, dry_run=request.dry_run)
+            return restore_tenant(
+                request.dsn, source, request.settings, tenant, dry_run=request.dry_run, put_back=request.put_back
+            )
 
 
 def _replace(request: RestoreRequest, place: Place, source: Source, roles: tuple[RoleNeeded, ...]) -> Rebuilt:

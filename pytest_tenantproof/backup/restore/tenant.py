@@ -23,7 +23,8 @@ _STATES = {"O": "ENABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
 
 @dataclass(frozen=True, slots=True)
 class TableDiff:
-    """Rows of one tenant in one table: not in the database, there but different, and not in the backup."""
+    """Rows of one tenant in one table as they were found: not in the database, there but different, and not in the
+    backup."""
 
     table: str
     missing: int
@@ -41,10 +42,11 @@ def archive_of(source: Source, tenant: str) -> Archive:
 
 
 def restore_tenant(
-    dsn: str, source: Source, settings: Settings, tenant: str, *, dry_run: bool
+    dsn: str, source: Source, settings: Settings, tenant: str, *, dry_run: bool, put_back: bool = False
 ) -> tuple[TableDiff, ...]:
-    """Adds the rows that are missing, in one transaction: foreign keys hold, other triggers do not fire. Rows that
-    differ or that the backup lacks are counted and left alone. `dry_run` counts alone.
+    """Adds the rows that are missing, in one transaction: foreign keys hold, other triggers do not fire. With
+    `put_back`, rows that differ become what they were. Rows that the backup lacks are counted and left alone, and
+    nothing of another tenant is ever touched. `dry_run` counts alone.
 
     Raises RestoreError, FormatError; then nothing was changed.
     """
@@ -61,7 +63,8 @@ def restore_tenant(
                         remedy="restore the whole backup elsewhere, and move the rows by hand.",
                     )
                 if planned.tenant:
-                    diffs.append(_Table(connection, source, archive, planned, f"tp_restored_{number}").bring_back())
+                    one = _Table(connection, source, archive, planned, f"tp_restored_{number}")
+                    diffs.append(one.bring_back(put_back=put_back))
     return tuple(diff for diff in diffs if diff.missing or diff.differing or diff.extra)
 
 
@@ -74,7 +77,7 @@ class _Table:
             "columns": _columns("", table.columns),
             "b": _columns("b", table.columns),
             "mine": sql.SQL(
-                f"(SELECT {table.column_list} FROM {table.source}"
+                f"(SELECT t.ctid, t.tableoid, {table.column_list} FROM {table.source}"
                 f" WHERE {table.tenant} = {sql.Literal(archive.tenant).as_string(None)}::{table.tenant_type}) AS c"
             ),
             "c": _columns("c", table.columns),
@@ -105,7 +108,7 @@ class _Table:
         assert row is not None
         return int(row[0])
 
-    def bring_back(self) -> TableDiff:
+    def bring_back(self, *, put_back: bool) -> TableDiff:
         self._run("CREATE TEMPORARY TABLE {backup} ON COMMIT DROP AS SELECT {columns} FROM {there} WITH NO DATA")
         segment = self.archive.segment(self.table.name)
         if segment is not None:
@@ -115,16 +118,46 @@ class _Table:
                     copy.write(piece)
         absent = "FROM {backup} AS b WHERE NOT EXISTS (SELECT FROM {there} AS c WHERE {same})"
         missing = self._count(f"SELECT count(*) {absent}")
-        differing = self._count(
-            "SELECT count(*) FROM {backup} AS b JOIN {there} AS c ON {same} WHERE ROW({b})::text <> ROW({c})::text"
-        )
+        differ = "FROM {backup} AS b JOIN {there} AS c ON {same} WHERE ROW({b})::text <> ROW({c})::text"
+        differing = self._count(f"SELECT count(*) {differ}")
         extra = self._count("SELECT count(*) FROM {mine} WHERE NOT EXISTS (SELECT FROM {backup} AS b WHERE {same})")
-        if missing:
+        if missing or (differing and put_back):
             states = self._quieten()
+            if differing and put_back:
+                self._put_back(differ, differing)
             self._run(f"INSERT INTO {{there}} ({{columns}}) OVERRIDING SYSTEM VALUE SELECT {{b}} {absent}")
             for relation, trigger, state in states:
                 self._trigger(relation, _STATES[state], trigger)
         return TableDiff(self.table.name, missing, differing, extra)
+
+    def _put_back(self, differ: str, differing: int) -> None:
+        """Only rows that are this tenant's now: its key in another tenant's hands is nothing to decide here."""
+        changed = self._writable()
+        parts = {**self.parts, "set": sql.SQL(", ").join(map(sql.Identifier, changed)), "to": _columns("b", changed)}
+        done = (
+            self.connection.execute(
+                sql.SQL(
+                    "UPDATE {there} AS t SET ({set}) = ROW({to}) FROM {backup} AS b JOIN {mine} ON {same}"
+                    " WHERE t.ctid = c.ctid AND t.tableoid = c.tableoid AND ROW({b})::text <> ROW({c})::text"
+                ).format(**parts)
+            )
+            if changed
+            else None
+        )
+        if done is None or done.rowcount != differing or self._count(f"SELECT count(*) {differ}"):
+            raise RestoreError(
+                f"rows of {self.table.name} cannot be put back: they are another tenant's now, or an identity differs.",
+                remedy="look at them; write a script with --out, and decide by hand.",
+            )
+
+    def _writable(self) -> tuple[str, ...]:
+        """Columns but identities that are always generated, which nobody can write."""
+        rows = self.connection.execute(
+            "SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = %s::regclass AND a.attnum > 0"
+            " AND NOT a.attisdropped AND a.attidentity <> 'a' ORDER BY a.attnum",
+            [self.table.name],
+        ).fetchall()
+        return tuple(name for (name,) in rows if name in self.table.columns)
 
     def _quieten(self) -> list[tuple[str, str, str]]:
         """Turns off what the product's triggers do on INSERT, partitions included; foreign keys stay on."""
