@@ -30,10 +30,11 @@ def _report(probes: Probed, findings: Findings, *operations: str) -> None:
 def test_no_one_reads_anothers_row(probes: Probed, findings: Findings) -> None:
     """Two tenants are made with a row in every table. Then everybody but the second tenant's own user tries to read
     that tenant's rows: anonymous, without claims, with empty, malformed, forged and contradictory ones, as the
-    other tenant, by real logins; in tables, partitions, views and functions. Missing privileges are granted
-    first, inside the transaction, so that a policy is judged and not the lack of a grant.
+    other tenant, by real logins; in tables, partitions, views and functions, by SELECT and by COPY. Missing
+    privileges are granted first, inside the transaction, so that a policy is judged and not the lack of a grant.
+    Functions are called with the tenant's id and with the keys of its rows; a yes or no that depends on them counts.
     """
-    _report(probes, findings, "SELECT")
+    _report(probes, findings, "SELECT", "COPY TO")
 
 
 @control(
@@ -49,7 +50,7 @@ def test_no_one_writes_into_another_tenant(probes: Probed, findings: Findings) -
     one of them. The statement is one that its rightful owner's data would take; what a constraint stopped after
     row security had let it pass counts as a breach.
     """
-    _report(probes, findings, "INSERT")
+    _report(probes, findings, "INSERT", "COPY FROM")
 
 
 @control(
@@ -65,7 +66,8 @@ def test_no_one_writes_into_another_tenant(probes: Probed, findings: Findings) -
 )
 def test_no_one_changes_anothers_row(probes: Probed, findings: Findings) -> None:
     """UPDATE without a WHERE clause needs no right to read, so an open UPDATE policy is one even where nobody can
-    see what it changes. Rows are watched by where they are stored: whatever touches them is noticed.
+    see what it changes. Rows are watched by where they are stored: whatever touches them is noticed, also when a
+    function that the attacker calls does it for them.
     """
     _report(probes, findings, "UPDATE", "MOVE")
 

@@ -31,8 +31,9 @@ from pytest_tenantproof.model import Control
 from pytest_tenantproof.plugin.drill import Drills
 from pytest_tenantproof.plugin.provision import migrations_of
 from pytest_tenantproof.plugin.session import EvidencePlugin
+from pytest_tenantproof.plugin.shares import probe_together
 from pytest_tenantproof.plugin.storage import BackupStorage, note_backup, open_storage
-from pytest_tenantproof.probes import Probed, Stored, Trail, follow, probe, probe_live, scan
+from pytest_tenantproof.probes import Probed, Stored, Trail, follow, probe_live, scan
 from pytest_tenantproof.scan import Known, contents, known_of
 from pytest_tenantproof.target import TargetInfo, connect, open_session, rolled_back
 
@@ -88,12 +89,12 @@ def target(evidence_run: EvidencePlugin) -> TargetInfo:
 
 @pytest.fixture(scope="session")
 def probes(evidence_run: EvidencePlugin, target: TargetInfo, catalog: Catalog) -> Probed:
-    """The attack on two fresh tenants, made once a process."""
+    """The attack on two fresh tenants, made once a run: under pytest-xdist all workers take part."""
     if target.class_ == "live":
         raise ProvenElsewhere("probes write, and a live target is never written to")
     connection, _ = open_session(evidence_run.dsn, target.name, target.class_)
     with connection:
-        return probe(connection, catalog)
+        return probe_together(evidence_run, connection, catalog)
 
 
 @pytest.fixture(scope="session")

@@ -5,19 +5,20 @@ away inside the transaction: missing privileges are granted, triggers and foreig
 still holds is row security. What got past it and was stopped by a constraint is a breach all the same.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.catalog.model import Table
+from pytest_tenantproof.probes.defences import take_down
 from pytest_tenantproof.probes.identities import Identity
-from pytest_tenantproof.probes.rows import Row, Tenant, savepoint
-from pytest_tenantproof.probes.values import literal
+from pytest_tenantproof.probes.rows import Row, Tenant, last, savepoint
+from pytest_tenantproof.probes.values import ident, literal
 
-__all__ = ["Attempt", "Breach", "Target", "attack_table", "grants", "statements"]
+__all__ = ["Attempt", "Breach", "Target", "attack_table", "statements"]
 
 _POLICY = "42501"
 _CONSTRAINTS = "23"
@@ -49,7 +50,8 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A table, the victim's row in it, one more row of the victim's as SQL, and how to make a row the attacker's."""
+    """A table, the victim's row in it, one more row of the victim's as SQL and as values, and how to make a row the
+    attacker's."""
 
     table: Table
     row: Row
@@ -60,8 +62,10 @@ class Target:
     setup: tuple[str, ...]
     attacker: str
     """The attacker's tenant."""
+    copied: Mapping[str, str | None] = field(default_factory=dict)
 
 
+_LOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 Judge = Callable[[Any], str]
 
 
@@ -75,11 +79,9 @@ class _Attack:
         self.table = target.table
 
     def attempt(self, operation: str, sql: str, judge: Judge, privilege: str) -> Attempt:
-        with savepoint(self.connection):
+        with savepoint(self.connection, self.identity.become, sql) as tried:
             try:
-                self.connection.execute(self.identity.become.encode())
-                cursor = self.connection.execute(sql.encode())
-                said = judge(cursor)
+                said = judge(tried())
             except psycopg.Error as error:
                 return self._refused(operation, sql, error, privilege)
         return self._attempt(operation, sql, said, privilege)
@@ -98,7 +100,7 @@ class _Attack:
 
     def _refused(self, operation: str, sql: str, error: psycopg.Error, privilege: str) -> Attempt:
         state = error.sqlstate or ""
-        if state.startswith(_CONSTRAINTS) and operation != "SELECT":
+        if state.startswith(_CONSTRAINTS) and operation not in ("SELECT", "COPY TO"):
             name = error.diag.constraint_name or error.diag.column_name or state
             return self._attempt(operation, sql, f"got past row security: only {name} stopped it", privilege)
         by_policy = state == _POLICY and error.diag.source_function in _ROW_SECURITY
@@ -106,21 +108,45 @@ class _Attack:
             return Attempt(self.table.name, operation, self.identity)
         return Attempt(self.table.name, operation, self.identity, problem=f"ended in {state or type(error).__name__}")
 
+    def copy_out(self, sql: str, strange: Callable[[bytes], bool]) -> Attempt:
+        """COPY to the client, and whether a line is another tenant's."""
+        found = False
+        with savepoint(self.connection, self.identity.become) as tried:
+            try:
+                tried()
+                with self.connection.cursor().copy(sql.encode()) as copy:
+                    for line in copy:  # to the end: a copy that is broken off leaves the session unusable
+                        found = found or strange(bytes(line))
+            except psycopg.Error as error:
+                if not found:
+                    return self._refused("COPY TO", sql, error, "SELECT")
+        return self._attempt("COPY TO", sql, _found(found), "SELECT")
+
+    def copy_in(self, sql: str) -> Attempt:
+        """COPY of one more row of the victim's; PostgreSQL refuses it wherever row security binds the role."""
+        with savepoint(self.connection, self.identity.become) as tried:
+            try:
+                tried()
+                with self.connection.cursor().copy(sql.encode()) as copy:
+                    copy.write_row(list(self.target.copied.values()))
+            except psycopg.errors.FeatureNotSupported as error:
+                problem = "" if error.diag.source_function == "DoCopy" else f"ended in {error.sqlstate}"
+                return Attempt(self.table.name, "COPY FROM", self.identity, problem=problem)
+            except psycopg.Error as error:
+                return self._refused("COPY FROM", sql, error, "INSERT")
+        return self._attempt("COPY FROM", sql, "wrote a row of another tenant", "INSERT")
+
     def state(self) -> Any:
         """Where the victim's rows are stored: any write to them moves or removes them."""
         places = "array_agg(tableoid::text || ctid ORDER BY tableoid, ctid)"
         sql = f"SELECT {places} FROM {self.table.name} WHERE {self.target.row.where}"
-        found = self.connection.execute(sql.encode()).fetchone()
+        found = last(self.connection.execute(f"RESET SESSION AUTHORIZATION; RESET ROLE; {sql}".encode())).fetchone()
         return found[0] if found else None
 
     def changed(self, before: Any, how: str) -> Judge:
         """Says `how` when the victim's rows are no longer where they were."""
 
-        def judge(_: Any) -> str:
-            self.connection.execute("RESET SESSION AUTHORIZATION; RESET ROLE")
-            return how if self.state() != before else ""
-
-        return judge
+        return lambda _: how if self.state() != before else ""
 
 
 def attack_table(
@@ -129,64 +155,53 @@ def attack_table(
     target: Target,
     identities: tuple[Identity, ...],
     *,
-    all_off: bool,
+    superuser: bool,
 ) -> Iterator[Attempt]:
-    """Every attack of every identity. `all_off`: foreign keys can be disabled too (superusers only)."""
+    """Every attack of every identity. A superuser's session disables foreign keys too."""
     for role in dict.fromkeys(identity.role for identity in identities):
         mine = tuple(identity for identity in identities if identity.role == role)
         for identity in mine:
             yield _truncate(_Attack(connection, catalog, target, identity))
         with savepoint(connection):
-            for statement in _defences_down(target.table, role, all_off):
-                connection.execute(statement.encode())
-            for identity in mine:
-                yield from _attacks(_Attack(connection, catalog, target, identity))
+            take_down(connection, catalog, target.table, role, superuser=superuser)
+            attacks = [_Attack(connection, catalog, target, identity) for identity in mine]
+            before = attacks[0].state()
+            for attack in attacks:
+                yield from _attacks(attack, before)
 
 
-def _defences_down(table: Table, role: str, all_off: bool) -> Iterator[str]:
-    yield from grants(table, role)
-    yield f"ALTER TABLE {table.name} DISABLE TRIGGER {'ALL' if all_off else 'USER'}"
-
-
-def grants(table: Table, role: str) -> Iterator[str]:
-    """Statements that give a role every right on a table that row security bounds."""
-    schema, to = _ident(table.schema), _ident(role)
-    yield f"GRANT USAGE ON SCHEMA {schema} TO {to}"
-    yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table.name} TO {to}"
-    yield f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {to}"
-
-
-def _ident(name: str) -> str:
-    return name if name.startswith('"') else '"' + name.replace('"', '""') + '"'
-
-
-def _attacks(attack: _Attack) -> Iterator[Attempt]:
+def _attacks(attack: _Attack, before: Any) -> Iterator[Attempt]:
     target, table = attack.target, attack.table.name
-    seen = f"SELECT count(*) FROM {table} WHERE {target.row.where}"
+    seen = f"SELECT EXISTS (SELECT FROM {table} WHERE {' OR '.join(_foreign(attack))})"
     yield attack.attempt("SELECT", seen, lambda c: _found(c.fetchone()[0]), "SELECT")
-    if others := _strangers(attack):
-        yield attack.attempt("SELECT", others, lambda c: _found(c.fetchone()[0]), "SELECT")
-    before = attack.state()
     yield attack.attempt("UPDATE", target.steal, attack.changed(before, "changed another tenant's row"), "UPDATE")
     yield attack.attempt("DELETE", target.delete, attack.changed(before, "deleted another tenant's row"), "DELETE")
     if target.insert:
         yield attack.attempt("INSERT", target.insert, lambda c: _wrote(c.rowcount), "INSERT")
+    yield _copies_out(attack)
+    if target.copied:
+        columns = ", ".join(ident(name) for name in target.copied)
+        yield attack.copy_in(f"COPY {table} ({columns}) FROM STDIN")
     if target.move and attack.identity.lawful:
         yield attack.attempt("MOVE", target.move, lambda c: _moved(c.rowcount), "UPDATE")
 
 
-def _strangers(attack: _Attack) -> str:
-    """Rows that were there before the attack, of any tenant but the attacker's own."""
-    column = attack.catalog.tenant_column(attack.table)
-    if column is None:
-        return ""
-    name = _ident(column.name)
-    condition = (
-        f"{name} <> {literal(attack.target.attacker)}::{column.type}"
-        if attack.identity.lawful
-        else f"{name} IS NOT NULL"
-    )
-    return f"SELECT EXISTS (SELECT FROM {attack.table.name} WHERE {condition})"
+def _foreign(attack: _Attack) -> Iterator[str]:
+    """The victim's row, and rows that were there before the attack, of any tenant but the attacker's own."""
+    yield f"({attack.target.row.where})"
+    if column := attack.catalog.tenant_column(attack.table):
+        mine = f"{literal(attack.target.attacker)}::{column.type}"
+        yield f"{ident(column.name)} {f'<> {mine}' if attack.identity.lawful else 'IS NOT NULL'}"
+
+
+def _copies_out(attack: _Attack) -> Attempt:
+    """The tenant column of every row that COPY gives; of tables without one, the victim's rows."""
+    column, table = attack.catalog.tenant_column(attack.table), attack.table
+    if column is None or table.kind != "table":
+        sql = f"COPY (SELECT 1 FROM {table.name} WHERE {attack.target.row.where}) TO STDOUT"
+        return attack.copy_out(sql, bool)
+    mine = {b"\\N", attack.target.attacker.encode() if attack.identity.lawful else b"\\N"}
+    return attack.copy_out(f"COPY {table.name} ({ident(column.name)}) TO STDOUT", lambda line: line.strip() not in mine)
 
 
 def _found(count: int) -> str:
@@ -202,16 +217,19 @@ def _moved(count: int) -> str:
 
 
 def _truncate(attack: _Attack) -> Attempt:
-    """TRUNCATE knows no row security: only the privilege stands in the way, so none is granted here."""
+    """TRUNCATE knows no row security: only the privilege stands in the way, so none is granted here.
+
+    The privilege is asked for before any lock, so whoever waits for a lock of another session holds it.
+    """
     sql = f"TRUNCATE {attack.table.name}"
-    with savepoint(attack.connection):
+    with savepoint(attack.connection, "SET LOCAL lock_timeout = '300ms'", attack.identity.become, sql) as tried:
         try:
-            attack.connection.execute(attack.identity.become.encode())
-            attack.connection.execute(sql.encode())
+            tried()
         except psycopg.errors.InsufficientPrivilege:
             return Attempt(attack.table.name, "TRUNCATE", attack.identity)
-        except psycopg.errors.FeatureNotSupported:
-            return attack._attempt("TRUNCATE", sql, "may truncate the table: only a foreign key stopped it", "TRUNCATE")
+        except (psycopg.errors.FeatureNotSupported, *_LOCKED):
+            said = "may truncate the table: only a foreign key or a lock stopped it"
+            return attack._attempt("TRUNCATE", sql, said, "TRUNCATE")
         except psycopg.Error as error:
             return Attempt(attack.table.name, "TRUNCATE", attack.identity, problem=f"ended in {error.sqlstate}")
     return attack._attempt("TRUNCATE", sql, "emptied the table of every tenant", "TRUNCATE")
@@ -221,7 +239,7 @@ def statements(catalog: Catalog, table: Table, row: Row, a: Tenant, b: Tenant) -
     """How to make every row the attacker's (`steal`), and the attacker's the victim's (`move`)."""
     column = catalog.tenant_column(table)
     if column is not None and table.name != catalog.settings.tenant_table:
-        change = f"UPDATE {table.name} SET {_ident(column.name)} = {{}}::{column.type}"
+        change = f"UPDATE {table.name} SET {ident(column.name)} = {{}}::{column.type}"
         return change.format(literal(a.id)), change.format(literal(b.id))
     keys = {name for c in table.constraints if c.kind in ("primary", "foreign", "unique") for name in c.columns}
     keys |= {name for index in table.indexes if index.unique for name in index.columns}
@@ -230,4 +248,4 @@ def statements(catalog: Catalog, table: Table, row: Row, a: Tenant, b: Tenant) -
     if chosen is None:
         return f"DELETE FROM {table.name}", ""
     value = literal(str(row.values[chosen.name]))
-    return f"UPDATE {table.name} SET {_ident(chosen.name)} = {value}::{chosen.type}", ""
+    return f"UPDATE {table.name} SET {ident(chosen.name)} = {value}::{chosen.type}", ""

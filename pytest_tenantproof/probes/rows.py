@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from pytest_tenantproof.catalog.model import Column, Constraint, Table
 from pytest_tenantproof.config import DerivedTable
 from pytest_tenantproof.probes.values import Values, ident, literal
 
-__all__ = ["Row", "Rows", "Tenant", "key_of", "savepoint"]
+__all__ = ["Row", "Rows", "Tenant", "key_of", "last", "owned_tables", "savepoint"]
 
 _ATTEMPTS = 80
 _OWN = (Kind.TENANT, Kind.MEMBERSHIP, Kind.AUDIT, Kind.DERIVED, Kind.REGISTRY)
@@ -46,13 +46,35 @@ class Row:
 
 
 @contextlib.contextmanager
-def savepoint(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Undoes what happens inside, also when it ends in an error."""
-    connection.execute("SAVEPOINT tp_probe")
+def savepoint(connection: psycopg.Connection[Any], *statements: str) -> Iterator[Callable[[], psycopg.Cursor[Any]]]:
+    """Undoes what happens inside, also when it ends in an error.
+
+    With statements, the block gets a function that runs them (once, in one round trip together with the savepoint)
+    and returns the cursor of the last.
+    """
+    if not statements:
+        connection.execute("SAVEPOINT tp_probe")
     try:
-        yield
+        yield lambda: last(connection.execute("; ".join(("SAVEPOINT tp_probe", *statements)).encode()))
     finally:
         connection.execute("ROLLBACK TO SAVEPOINT tp_probe; RELEASE SAVEPOINT tp_probe")
+
+
+def last(cursor: psycopg.Cursor[Any]) -> psycopg.Cursor[Any]:
+    """The cursor at the result of its last statement."""
+    while cursor.nextset():
+        pass
+    return cursor
+
+
+def owned_tables(catalog: Catalog) -> tuple[Table, ...]:
+    """Tables without a tenant column whose rows belong to one through a parent that the catalog knows."""
+    found = []
+    for table in catalog.of_kind(Kind.UNCLASSIFIED):
+        keys = (c for c in table.constraints if c.kind == "foreign")
+        if table.kind == "table" and any(catalog.kind_of(c.target) in _OWN for c in keys):
+            found.append(table)
+    return tuple(found)
 
 
 class Rows:
@@ -77,18 +99,13 @@ class Rows:
         if registry is not None:
             self._row(registry, tenant)
         tenant.id = tenant.id or str(uuid.uuid4())
-        for table in (*self._catalog.of_kind(Kind.MEMBERSHIP), *self._catalog.isolated_tables, *self.owned()):
+        for table in (
+            *self._catalog.of_kind(Kind.MEMBERSHIP),
+            *self._catalog.isolated_tables,
+            *owned_tables(self._catalog),
+        ):
             if not table.is_partition:
                 self._row(table, tenant)
-
-    def owned(self) -> tuple[Table, ...]:
-        """Tables without a tenant column whose rows belong to one through a parent that the catalog knows."""
-        found = []
-        for table in self._catalog.of_kind(Kind.UNCLASSIFIED):
-            keys = (c for c in table.constraints if c.kind == "foreign")
-            if table.kind == "table" and any(self._catalog.kind_of(c.target) in _OWN for c in keys):
-                found.append(table)
-        return tuple(found)
 
     def again(self, table: Table, tenant: Tenant) -> Row | None:
         """One more row for the tenant beside the one it has: as SQL only, not inserted."""
@@ -298,9 +315,9 @@ class Rows:
         for column in table.columns:
             if column.name in forced or column.generated or column.identity:
                 continue
-            value = self._values.column(column)
+            value = self._values.column(column, distinct=column.name in unique)
             if value is None and column.name in unique and not column.default:
-                value = self._values.fresh(column.type)
+                value = self._values.fresh(column.type, distinct=True)
             if value is not None:
                 found[column.name] = value
         return found
@@ -323,7 +340,9 @@ class Rows:
             elif column.name in keyed:
                 picked[column.name] = "NULL"
             elif column.name in unique:
-                picked[column.name] = column.default if "nextval" in column.default else self._values.fresh(column.type)
+                picked[column.name] = (
+                    column.default if "nextval" in column.default else self._values.fresh(column.type, distinct=True)
+                )
             else:
                 picked[column.name] = ident(column.name)
         columns, given = ", ".join(map(ident, picked)), ", ".join(picked.values())

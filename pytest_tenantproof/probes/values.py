@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import secrets
 import uuid
 from collections.abc import Iterator
 
@@ -35,6 +36,8 @@ _FIXED = {
     "regtype": "'text'",
     "regrole": "'pg_monitor'",
 }
+_SPREAD = 36**5
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _TEXT = ("text", "character varying", "character", "citext", "name", "bpchar")
 _WHOLE = ("integer", "bigint", "smallint", "numeric", "real", "double precision", "money", "oid")
 _QUOTED = re.compile(r"'((?:[^']|'')*)'(?:::([a-z][a-z ]*)(\[\])?)?")
@@ -53,36 +56,48 @@ def ident(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def _text(number: int) -> str:
+    """Short, and not likely to be anybody else's."""
+    digits = ""
+    while number:
+        number, last = divmod(number, 36)
+        digits = _DIGITS[last] + digits
+    return f"tp{digits:0>5}"
+
+
 class Values:
     """Makes values; each is different from the one before where the type allows it."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._types: dict[str, Type] = {t.name: t for t in snapshot.types}
         self._bare = {t.name.rpartition(".")[2]: t for t in snapshot.types}
-        self._count = itertools.count(1)
+        self._first = secrets.randbelow(_SPREAD)
+        self._count = itertools.count(self._first)
 
-    def fresh(self, type_: str) -> str:
-        """SQL of a new value of that type."""
+    def fresh(self, type_: str, *, distinct: bool = False) -> str:
+        """SQL of a new value of that type; a `distinct` one is no other session's at the same time, nor there yet."""
         number = next(self._count)
         if type_.endswith("[]"):
-            return f"ARRAY[{self.fresh(type_[:-2])}]::{type_}"
+            return f"ARRAY[{self.fresh(type_[:-2], distinct=distinct)}]::{type_}"
         found = self._types.get(type_) or self._bare.get(type_.partition("(")[0])
         if found is not None:
             return self._user_defined(found, type_)
         base = type_.partition("(")[0].strip()
         if base in _FIXED:
             return f"{_FIXED[base]}::{type_}"
-        return f"{self._built_in(base, type_, number)}::{type_}"
+        # Small numbers please more checks, and days that follow each other those that compare two.
+        plain = base == "date" or (base in _WHOLE and not distinct)
+        return f"{self._built_in(base, type_, number - self._first + 1 if plain else number)}::{type_}"
 
     def _built_in(self, base: str, type_: str, number: int) -> str:
         size = _LENGTH.search(type_)
         if base == "uuid":
             return f"'{uuid.uuid4()}'"
         if base in _TEXT:
-            text = f"tp{number}"
+            text = _text(number)
             return literal(text if size is None else text[-int(size[1]) :])
         if base in _WHOLE:
-            return f"{number % 30_000}" if size is None or base != "numeric" else f"{number % 9}"
+            return f"{number % (30_000 if base == 'smallint' else _SPREAD * 30)}" if size is None else f"{number % 9}"
         if base == "date":
             return f"(now() + interval '{number % 28} days')"
         if base.startswith("timestamp"):
@@ -136,7 +151,7 @@ class Values:
                 if not negated and (text := sample(pattern.replace("''", "'"), turn)) is not None:
                     yield literal(text)
             for pattern in _LIKE.findall(check):
-                yield literal(pattern.replace("''", "'").replace("%", f"tp{turn}").replace("_", "a"))
+                yield literal(pattern.replace("''", "'").replace("%", _text(turn)).replace("_", "a"))
             yield from self._literals(check)
             for size in sorted({int(n) for n in _NUMBER.findall(check) if n.isdigit() and int(n) < 10_000}):
                 yield from (literal(("tp" + "x" * size)[: size + more]) for more in (0, 1, -1) if size + more > 0)
@@ -144,6 +159,9 @@ class Values:
         elif base.startswith(_WHOLE):
             numbers = sorted({float(n) for n in _NUMBER.findall(check)} | {0.0, 1.0})
             yield from (f"{n + more:g}" for n in numbers for more in (0, 1, -1))
+        elif base == "date" or base.startswith("timestamp"):
+            yield from (f"(now() {sign} interval '40 days')::{base}" for sign in "-+")
+            yield from self._literals(check)
         else:
             yield from self._literals(check)
         yield f"NULL::{type_}"
@@ -162,10 +180,10 @@ class Values:
             type_, found = found.base, self._types.get(found.base)
         return type_
 
-    def column(self, column: Column) -> str | None:
+    def column(self, column: Column, *, distinct: bool = False) -> str | None:
         """A new value for a column that needs one; None where a default or NULL will do."""
         domain = self._types.get(column.type) or self._bare.get(column.type)
         needed = column.not_null or bool(domain and domain.not_null and not domain.default)
         if column.default or column.generated or column.identity or not needed:
             return None
-        return self.fresh(column.type)
+        return self.fresh(column.type, distinct=distinct)

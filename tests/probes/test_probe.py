@@ -1,7 +1,10 @@
 """Probes find what is open, are not fooled by what hides it, and leave nothing behind."""
 
+import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Any
 
 import psycopg
@@ -9,7 +12,9 @@ import pytest
 
 from pytest_tenantproof.catalog import Catalog, digest, read_snapshot
 from pytest_tenantproof.config import Settings
-from pytest_tenantproof.probes import Breach, Probed, probe
+from pytest_tenantproof.errors import ProbeError
+from pytest_tenantproof.probes import Breach, Probed, joined, of_plain, parts, plain, probe, probe_share
+from pytest_tenantproof.probes.probed import PREPARED
 from pytest_tenantproof.target import EmbeddedPostgres, rolled_back
 from tests.probes.schemas import SCHEMAS, ddl, settings
 from tests.support import faults_settings, reference_settings
@@ -109,12 +114,40 @@ FAULTS = {
         "public.leak",
         "SELECT",
     ),
+    "CREATE POLICY x ON units FOR SELECT TO anon USING (label IS NOT NULL)": ("public.units", "COPY TO"),
+    "ALTER TABLE units DISABLE ROW LEVEL SECURITY": ("public.units", "COPY FROM"),
+    "CREATE FUNCTION public.rename(u uuid, l text) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = ''"
+    " AS 'UPDATE public.units SET label = l WHERE id = u'": ("public.rename(uuid, text)", "UPDATE"),
+    "CREATE PROCEDURE public.wipe(t uuid) LANGUAGE plpgsql SECURITY DEFINER SET search_path = ''"
+    " AS 'BEGIN DELETE FROM public.messages WHERE tenant_id = t; END'": ("public.wipe(uuid)", "UPDATE"),
+    "CREATE FUNCTION public.is_there(u uuid) RETURNS boolean LANGUAGE sql SECURITY DEFINER SET search_path = ''"
+    " AS 'SELECT EXISTS (SELECT FROM public.units WHERE id = u)'": ("public.is_there(uuid)", "SELECT"),
+    "CREATE FUNCTION public.label_of(u uuid) RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = ''"
+    " AS 'SELECT label FROM public.units WHERE id = u'": ("public.label_of(uuid)", "SELECT"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found_and_named(fault: str, attack: Run) -> None:
     assert FAULTS[fault] in operations(attack(fault))
+
+
+HARMLESS = {
+    "rename": "CREATE FUNCTION public.rename(u uuid, l text) RETURNS void LANGUAGE sql SET search_path = ''"
+    " AS 'UPDATE public.units SET label = l WHERE id = u'",
+    "yes or no": "CREATE FUNCTION public.is_there(u uuid) RETURNS boolean LANGUAGE sql SET search_path = ''"
+    " AS 'SELECT EXISTS (SELECT FROM public.units WHERE id = u)'",
+    "a policy that asks for more": "CREATE POLICY x ON units AS RESTRICTIVE FOR"
+    " SELECT TO authenticated USING (label LIKE 'A%' OR label LIKE 'B%')",
+    "a format": "CREATE FUNCTION public.is_uuid(t text) RETURNS boolean LANGUAGE sql SET search_path = ''"
+    " AS $$ SELECT t ~ '^[0-9a-f-]{36}$' $$",
+}
+
+
+@pytest.mark.parametrize("change", HARMLESS)
+def test_what_is_harmless_stays_green(change: str, attack: Run) -> None:
+    probed = attack(HARMLESS[change])
+    assert (probed.breaches, probed.problems) == ([], {})
 
 
 def test_what_is_only_hidden_is_found_and_said_to_be(attack: Run) -> None:
@@ -136,7 +169,7 @@ def test_a_breach_comes_with_a_script_that_shows_it(attack: Run, reference_datab
             cursor = connection.execute(script.encode())
             while cursor.nextset():
                 continue
-            assert cursor.fetchall() == [(expected,)]
+            assert cursor.fetchall() == [(bool(expected),)]
             connection.execute("ROLLBACK")
 
 
@@ -205,13 +238,82 @@ def test_rows_that_were_there_before_are_asked_for(attack: Run) -> None:
     assert ("public.units", "SELECT") in operations(probed)
 
 
-def test_two_workers_attack_one_database_in_turn(reference_database: str) -> None:
-    """Each takes table locks in an order of its own: at once they would deadlock, and one would report an error."""
+def together(dsn: str, config: Settings, take: Iterator[int], workers: int = 2) -> list[dict[int, Probed]]:
+    """The attack by several sessions at once, each taking the next part when it is ready."""
+    lock = Lock()
 
-    def work(_: int) -> Probed:
-        with psycopg.connect(reference_database, autocommit=True) as connection:
-            return probe(connection, Catalog(read_snapshot(connection), reference_settings()))
+    def mine() -> Iterator[int]:
+        while True:
+            with lock:
+                number = next(take, None)
+            if number is None:
+                return
+            yield number
 
-    with ThreadPoolExecutor(2) as pool:
-        for probed in pool.map(work, range(2)):
-            assert (probed.breaches, probed.problems) == ([], {})
+    def work(_: int) -> dict[int, Probed]:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            return probe_share(connection, Catalog(read_snapshot(connection), config), mine())
+
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(work, range(workers)))
+
+
+@pytest.mark.parametrize("fault", ["SELECT 1", "CREATE POLICY x ON tasks TO authenticated USING (true)"])
+def test_workers_share_the_attack_and_the_result_is_one_workers(fault: str, new_database: Callable[[], str]) -> None:
+    """Side by side they wait for no lock of each other's, and what each did is put together in a fixed order."""
+    dsn, config = new_database(), settings("members")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"{ddl('members')}; {fault}".encode())
+        catalog = Catalog(read_snapshot(connection), config)
+        whole = probe(connection, catalog)
+    shares = together(dsn, config, iter(range(len(parts(catalog)))))
+    assert all(len(share) > 1 for share in shares), "one worker did everything"
+    told = [{n: of_plain(json.loads(json.dumps(plain(part)))) for n, part in share.items()} for share in shares]
+    done = joined(len(parts(catalog)), told)
+    assert bool(done.breaches) == (fault != "SELECT 1")
+    assert [(b.object, b.operation, b.detail) for b in done.breaches] == [
+        (b.object, b.operation, b.detail) for b in whole.breaches
+    ]
+    assert (done.problems, done.attempts, done.tables, done.permitted) == (
+        whole.problems,
+        whole.attempts,
+        whole.tables,
+        whole.permitted,
+    )
+
+
+def test_a_part_that_a_dead_worker_took_is_missed(reference_database: str) -> None:
+    config = reference_settings()
+    with psycopg.connect(reference_database, autocommit=True) as connection:
+        wanted = len(parts(Catalog(read_snapshot(connection), config)))
+    shares = together(reference_database, config, iter([n for n in range(wanted) if n != 3]))
+    with pytest.raises(ProbeError, match=f"part 4 of {wanted} "):
+        joined(wanted, shares)
+
+
+def test_what_met_a_lock_is_attacked_again_in_turn(reference_database: str) -> None:
+    """A session that holds a lock for a while makes no table look closed, and none unattackable."""
+    config, wanted = reference_settings(), [0, 1, 2, 3]
+    with psycopg.connect(reference_database, autocommit=True) as other:
+        other.execute("BEGIN; LOCK TABLE units IN ACCESS EXCLUSIVE MODE")
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(together, reference_database, config, iter(wanted), 1)
+            time.sleep(3)
+            other.execute("ROLLBACK")
+            (share,) = future.result()
+    assert set(share) == {PREPARED, *wanted}
+    assert [part.problems for part in share.values() if part.problems] == []
+
+
+def test_triggers_that_reach_out_make_workers_take_turns(new_database: Callable[[], str]) -> None:
+    """They are disabled by ALTER TABLE, which would wait for the other worker's rows."""
+    dsn, config = new_database(), settings("members")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(ddl("members").encode())
+        connection.execute(
+            "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NOTIFY x; RETURN new; END';"
+            "CREATE TRIGGER tell AFTER INSERT ON tasks FOR EACH ROW EXECUTE FUNCTION tell()"
+        )
+        wanted = len(parts(Catalog(read_snapshot(connection), config)))
+    done = joined(wanted, together(dsn, config, iter(range(wanted))))
+    assert (done.breaches, done.problems, done.silenced) == ([], {}, ["public.tasks tell"])
