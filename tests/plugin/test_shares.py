@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from multiprocessing.synchronize import Event
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -14,13 +14,14 @@ from pytest_tenantproof.probes import Probed, joined, plain
 _PROCESSES = multiprocessing.get_context("spawn")
 
 
-def _work(folder: Path, wanted: int, began: Event, die: bool) -> None:
+def _work(folder: Path, wanted: int, begin: Barrier, die: bool) -> None:
     import json
 
     with _own_file(folder) as out:
         taken = _taken(folder, wanted)
+        begin.wait(60)
         share = {next(taken): plain(Probed(attempts=1))}
-        began.set()
+        begin.wait(60)
         if die:
             os._exit(1)
         share |= {number: plain(Probed(attempts=1)) for number in taken}
@@ -29,13 +30,12 @@ def _work(folder: Path, wanted: int, began: Event, die: bool) -> None:
 
 @pytest.mark.parametrize("die", [False, True])
 def test_whoever_waits_gets_every_part_or_an_error(die: bool, tmp_path: Path) -> None:
-    workers, events = [], [_PROCESSES.Event() for _ in range(3)]
-    for number, event in enumerate(events):
-        work = _PROCESSES.Process(target=_work, args=(tmp_path, 500, event, die and number == 1))
+    begin = _PROCESSES.Barrier(4)
+    workers = [_PROCESSES.Process(target=_work, args=(tmp_path, 500, begin, die and n == 1)) for n in range(3)]
+    for work in workers:
         work.start()
-        workers.append(work)
-    for event in events:
-        assert event.wait(60)
+    begin.wait(60)
+    begin.wait(60)
     shares = list(_shares(tmp_path))  # waits for the others, not for the dead one
     if die:
         with pytest.raises(ProbeError, match="of 500 of the attack has no result"):
