@@ -46,6 +46,7 @@ class Guess:
     schemas: tuple[str, ...]
     membership_tables: tuple[str, ...]
     user_column: str
+    child_tables: tuple[tuple[str, str], ...]
     global_tables: tuple[str, ...]
     records: tuple[str, ...]
     accessors: tuple[str, ...]
@@ -65,14 +66,20 @@ def guess(snapshot: Snapshot) -> Guess:
     roles = {r.name for r in snapshot.roles}
     audit = tuple(t.name for t in tenants if "audit" in t.name and not t.is_partition)
     registry = _registry(tenants, columns)
-    rest = (t for t in own if t not in tenants and t.name != registry and not t.is_partition)
+    rest = [t for t in own if t not in tenants and t.name != registry and not t.is_partition]
+    children = tuple((t.name, column) for t in rest if (column := _column_to({x.name for x in tenants}, t)))
     return Guess(
         tenant_table=registry,
         tenant_columns=columns,
         schemas=tuple(sorted({t.schema for t in tenants})),
         membership_tables=members,
-        user_column=next((u for t in tenants if t.name in members for u in _USERS if t.column(u)), "user_id"),
-        global_tables=tuple(t.name for t in rest if t.schema in {x.schema for x in tenants} and t.name not in RECORDS),
+        user_column=next((u for t in tenants if t.name in members for u in _user_columns(t)), "user_id"),
+        child_tables=children,
+        global_tables=tuple(
+            t.name
+            for t in rest
+            if t.schema in {x.schema for x in tenants} and t.name not in {*RECORDS, *(name for name, _ in children)}
+        ),
         records=tuple(t.name for t in own if t.name in RECORDS),
         accessors=tuple(sorted({f"{f.name}()" for f in snapshot.functions if _is_accessor(f, columns)})),
         audit_tables=audit,
@@ -83,13 +90,37 @@ def guess(snapshot: Snapshot) -> Guess:
 
 
 def _is_membership(table: Table, columns: tuple[str, ...]) -> bool:
-    """A tenant's column and a user's: by the table's name, or because the pair of them is a key."""
-    users = [u for u in _USERS if table.column(u)]
+    """A tenant's column and a user's: by the table's name, because the pair of them is a key, or because a row is a
+    user's profile."""
+    users = _user_columns(table)
     held = [c for c in columns if table.column(c)]
-    named = any(word in table.name for word in ("member", "user_role", "users"))
+    named = any(word in table.name for word in ("member", "user_role", "users", "profile"))
     keys = [set(c.columns) for c in table.constraints if c.kind in ("primary", "unique")]
     keys += [set(i.columns) for i in table.indexes if i.unique]
     return bool(users and held) and (named or any({c, u} in keys for c in held for u in users))
+
+
+def _user_columns(table: Table) -> list[str]:
+    """Columns by a user's name, and a key of its own that is a user's."""
+    primary = [c.columns for c in table.constraints if c.kind == "primary"]
+    profile = [
+        c.columns[0]
+        for c in table.constraints
+        if c.kind == "foreign"
+        and c.target.rpartition(".")[2] == "users"
+        and c.columns in primary
+        and len(c.columns) == 1
+    ]
+    return [u for u in _USERS if table.column(u)] or profile
+
+
+def _column_to(parents: set[str], table: Table) -> str:
+    """The column of a mandatory single-column key to one of the parents."""
+    for key in table.constraints:
+        column = table.column(key.columns[0]) if key.columns else None
+        if key.kind == "foreign" and len(key.columns) == 1 and key.target in parents and column and column.not_null:
+            return column.name
+    return ""
 
 
 def _registry(tenants: list[Table], columns: tuple[str, ...]) -> str:
@@ -123,6 +154,19 @@ def _listed(values: tuple[str, ...]) -> str:
     return "[" + ", ".join(map(_quoted, values)) + "]"
 
 
+def _children(found: Guess) -> str:
+    """Sections for the tables whose rows are their parent row's tenant's."""
+    if not found.child_tables:
+        return ""
+    sections = "".join(
+        f"[[tenantproof.child_tables]]\ntable = {_quoted(table)}\ncolumn = {_quoted(column)}\n\n"
+        for table, column in found.child_tables
+    )
+    return (
+        f"# Without a tenant column of their own: whose a row is, the row says that this column points at.\n{sections}"
+    )
+
+
 def config_text(found: Guess, migrations: str) -> str:
     """The commented tenantproof.toml."""
     return f"""# Written by `tenantproof init` from the database's catalog. Read each line: the proof rests on it.
@@ -149,7 +193,7 @@ scoped_roles = {_listed(found.scoped_roles)}
 # Folder of the SQL migrations; "" if there are none (then record the catalog with `tenantproof init --lock`).
 migrations = {_quoted(migrations)}
 
-# live: read-only, enforced by the server, signing key required. staging: writes are rolled back.
+{_children(found)}# live: read-only, enforced by the server, signing key required. staging: writes are rolled back.
 [tenantproof.targets.prod]
 class = "live"
 signing = "required"

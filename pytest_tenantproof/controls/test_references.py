@@ -126,11 +126,13 @@ def test_no_match_simple_hole(catalog: Catalog, findings: Findings) -> None:
             if len(holes) > 1 or (own and own.name in holes):
                 names = ", ".join(sorted(holes))
                 findings.add(table, f"{link.constraint.name} is not checked where {names} is NULL")
-        if links and all(nullable & set(link.constraint.columns) for link in links):
+        # Neither a tree within the table nor the person who made a row is what it hangs below.
+        above = [x for x in links if x.target != table and catalog.kind(x.target) is not Kind.MEMBERSHIP]
+        if above and all(nullable & set(link.constraint.columns) for link in above):
             detail = "no mandatory reference is left: rows can float free of the hierarchy"
-            columns = sorted(nullable & set(links[-1].constraint.columns))
+            columns = sorted(nullable & set(above[-1].constraint.columns))
             fix = f"ALTER TABLE {table.name} ALTER COLUMN {columns[0]} SET NOT NULL;"
-            findings.add(table, f"{detail} ({', '.join(link.constraint.name for link in links)})", fix=fix)
+            findings.add(table, f"{detail} ({', '.join(link.constraint.name for link in above)})", fix=fix)
 
 
 @control(

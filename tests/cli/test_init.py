@@ -56,6 +56,8 @@ CREATE TABLE app.accounts (id uuid PRIMARY KEY, name text);
 CREATE TABLE app.account_people
     (user_id uuid, account_id uuid REFERENCES app.accounts, PRIMARY KEY (user_id, account_id));
 CREATE TABLE public.posts (id uuid PRIMARY KEY, account_id uuid NOT NULL REFERENCES app.accounts, user_id uuid);
+CREATE TABLE public.comments (id uuid PRIMARY KEY, post_id uuid NOT NULL REFERENCES public.posts, body text);
+CREATE TABLE public.countries (code text PRIMARY KEY);
 CREATE FUNCTION app.add_current_account() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
 CREATE FUNCTION app.get_account_ids() RETURNS SETOF uuid LANGUAGE sql AS 'SELECT account_id FROM app.account_people';
 """
@@ -71,6 +73,24 @@ def test_memberships_are_found_by_their_key_and_no_trigger_is_an_accessor(
     assert settings.tenant_table == "app.accounts"
     assert settings.membership_tables == ("app.account_people",)
     assert settings.trusted_tenant_expressions == ()
+    assert [(c.table, c.column) for c in settings.child_tables] == [("public.comments", "post_id")]
+    assert (
+        '# Without a tenant column here: ["public.countries"]'
+        in (tmp_path / "a/new folder/tenantproof.toml").read_text()
+    )
+
+
+def test_profiles_are_memberships(new_database: Callable[[], str], tmp_path: Path) -> None:
+    dsn = new_database()
+    with psycopg.connect(dsn) as connection:
+        connection.execute(
+            b"CREATE SCHEMA auth; CREATE TABLE auth.users (id uuid PRIMARY KEY);"
+            b"CREATE TABLE orgs (id uuid PRIMARY KEY); CREATE TABLE profiles ("
+            b"id uuid PRIMARY KEY REFERENCES auth.users, org_id uuid NOT NULL REFERENCES orgs)"
+        )
+    settings = _initialised(dsn, tmp_path)
+    assert settings.membership_tables == ("public.profiles",)
+    assert settings.user_column == "id"
 
 
 def test_an_empty_database_says_what_is_missing(
