@@ -126,6 +126,12 @@ class Prover:
             self._tied.add(table.name)
         return found
 
+    def is_callers_tenant(self, table: Table, column: str, text: str, role: str) -> bool:
+        """Whether an expression can be nothing but the tenant of whoever inserts a row as that role."""
+        name = '"' + column.replace('"', '""') + '"'
+        check = self.world.canonical(table, f"({name} = ({text}))")
+        return not self._open(table, role, "INSERT", "WITH CHECK", (check,))
+
     def _goal(self, table: Table, clause: str) -> tuple[object, ...]:
         own = clause == "USING" and self.world.is_own_kind(table)
         return (own, self.world.derived.get(table.name))

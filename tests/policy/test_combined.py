@@ -10,7 +10,7 @@ from pytest_tenantproof.catalog import Catalog, read_snapshot
 from pytest_tenantproof.config import Settings, settings_from
 from pytest_tenantproof.policy import Prover, World
 from pytest_tenantproof.target import rolled_back
-from tests.policy.conftest import CONFIG, HERE, TABLE, Proofs, policy_settings
+from tests.policy.conftest import CONFIG, HERE, TABLE, Proofs, policy_settings, proofs
 
 pytestmark = pytest.mark.xdist_group("policy")
 
@@ -316,3 +316,22 @@ def test_a_list_of_tenants_in_the_claims(policy_server: str, using: str) -> None
     wrong = using.replace("'tenants'", "'groups'")
     with changed(policy_server, f"CREATE POLICY a ON one TO authenticated USING ({wrong})", settings) as proofs:
         assert proofs.gaps("one")
+
+
+@pytest.mark.parametrize(
+    ("default", "own"),
+    [
+        ("app.tenant()", True),
+        ("(SELECT app.tenant())", True),
+        ("nullif(auth.jwt() -> 'app_metadata' ->> 'tenant_id', '')::uuid", True),
+        ("coalesce(app.tenant(), '00000000-0000-0000-0000-000000000001')", False),
+        ("'00000000-0000-0000-0000-000000000001'", False),
+        ("(auth.jwt() -> 'user_metadata' ->> 'tenant_id')::uuid", False),
+        ("gen_random_uuid()", False),
+        ("app.no_such()", False),
+    ],
+)
+def test_a_default_is_the_callers_tenant_or_is_not(policy_server: str, default: str, own: bool) -> None:
+    found = proofs(policy_server)
+    table = found.catalog.tables["public.projects"]
+    assert found.prover.is_callers_tenant(table, "tenant_id", default, "authenticated") is own
