@@ -39,7 +39,7 @@ types: $(STAMP)  ## mypy --strict, tests too
 workflows: $(STAMP)  ## actionlint and zizmor on .github/workflows
 	@$(BIN)/actionlint && $(BIN)/zizmor --offline --quiet .github/workflows
 
-docs: $(STAMP)  ## docs/controls/ from the code
+docs: $(STAMP)  ## docs/controls/ and catalogue.lock from the code
 	@$(BIN)/python -m pytest_tenantproof.controls.docs docs/controls
 
 check: lint types test  ## everything CI asks for

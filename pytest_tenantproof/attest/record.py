@@ -64,6 +64,7 @@ def record(run: Run) -> dict[str, Any]:
             "of": run.scope.of,
             "expression": run.scope.expression,
             "narrowed": run.scope.narrowed,
+            **({"missing": sorted(set(run.scope.missing))} if run.scope.missing else {}),
         },
         "previous": dict(run.previous) if run.previous else None,
         "digests": dict(run.digests),

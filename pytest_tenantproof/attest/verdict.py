@@ -27,8 +27,9 @@ def recomputed(report: Mapping[str, Any]) -> Verdict:
     """What the verdict has to be: waivers that are unsound excuse nothing, and what is proven nowhere is missing."""
     days = [date.fromisoformat(report[when][:10]) for when in ("started", "finished")]
     results = tuple(_result(control, days) for control in report["controls"])
-    missing = tuple(there["control"] for there in report.get("proven_elsewhere", ()) if there["problem"])
     scope = report["scope"]
+    nowhere = (there["control"] for there in report.get("proven_elsewhere", ()) if there["problem"])
+    missing = (*scope.get("missing", ()), *nowhere)
     stated = Scope(scope["selected"], scope["of"], scope["expression"], scope["narrowed"], missing)
     return verdict_of(results, stated)[0]
 

@@ -13,7 +13,18 @@ from pytest_tenantproof.control import control_of
 from pytest_tenantproof.errors import UsageError
 from pytest_tenantproof.model import Control, Fault
 
-__all__ = ["catalogue", "catalogue_digest", "files", "of_module", "own", "own_files", "unique"]
+__all__ = [
+    "astray",
+    "catalogue",
+    "catalogue_digest",
+    "files",
+    "lock_file",
+    "locked",
+    "of_module",
+    "own",
+    "own_files",
+    "unique",
+]
 
 
 def files() -> tuple[Path, ...]:
@@ -30,6 +41,24 @@ def catalogue() -> tuple[Control, ...]:
     """Every shipped control, by id. Raises UsageError when two share one."""
     modules = (importlib.import_module(f"{__name__}.{file.stem}") for file in files())
     return unique(tuple(found for module in modules for found in of_module(module)))
+
+
+def locked(controls: tuple[Control, ...]) -> str:
+    """What catalogue.lock holds of them: a line each with id, severity and title."""
+    return "".join(f"{c.id} {c.severity} {c.title}\n" for c in controls)
+
+
+def lock_file() -> Path:
+    return Path(__file__).with_name("catalogue.lock")
+
+
+@cache
+def astray() -> tuple[str, ...]:
+    """Ids of shipped controls that are not as in catalogue.lock: absent, added or renamed. A lost file must not make
+    the whole smaller."""
+    text = lock_file().read_text("utf-8") if lock_file().is_file() else ""
+    held, found = (dict(line.split(" ", 1) for line in t.splitlines()) for t in (text, locked(catalogue())))
+    return tuple(sorted(id_ for id_ in held.keys() | found.keys() if held.get(id_) != found.get(id_)))
 
 
 def own_files(settings: Settings) -> tuple[Path, ...]:

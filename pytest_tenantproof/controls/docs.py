@@ -1,4 +1,4 @@
-"""Writes docs/controls/ from the controls themselves: `python -m pytest_tenantproof.controls.docs docs/controls`."""
+"""Writes docs/controls/ and catalogue.lock: `python -m pytest_tenantproof.controls.docs docs/controls`."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -81,6 +81,7 @@ def main() -> None:
         stale.unlink()
     for name, text in made.items():
         (folder / name).write_text(text, encoding="utf-8")
+    controls.lock_file().write_text(controls.locked(controls.catalogue()), encoding="utf-8")
 
 
 if __name__ == "__main__":

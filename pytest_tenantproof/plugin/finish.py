@@ -88,8 +88,10 @@ def _elsewhere(run: "EvidencePlugin") -> tuple[Elsewhere, ...]:
 
 
 def _unproven(scope: Scope, elsewhere: tuple[Elsewhere, ...]) -> Scope:
-    """What is proven nowhere is missing, whatever became of TP921: left out by a marker, or waived."""
-    return replace(scope, missing=(*scope.missing, *(there.control for there in elsewhere if there.problem)))
+    """What is proven nowhere is missing, whatever became of TP921: left out by a marker, or waived. So is what the
+    installed catalogue lacks."""
+    nowhere = (there.control for there in elsewhere if there.problem)
+    return replace(scope, missing=(*scope.missing, *nowhere, *controls.astray()))
 
 
 def _results(

@@ -22,6 +22,7 @@ from pytest_tenantproof.errors import TenantproofError, UsageError
 __all__ = ["FleetPlugin", "split_targets"]
 
 _WORDS = {0: "proven", 1: "failed", 2: "not proven", 3: "no evidence was written", 4: "the call is wrong"}
+_OWN_PLUGINS = ("no:terminal", "no:cacheprovider")
 _ORDER = (3, 4, 2, 1, 0)
 
 
@@ -98,6 +99,9 @@ class FleetPlugin:
         if named := self.config.getoption("--evidence-config"):
             options.append(f"--evidence-config={named}")
         options += ["-m", self.expression] if self.expression else []
+        # What the user leaves out or adds holds for each run; the worker's own choice is the worker's.
+        for plugin in self.config.getoption("plugins"):
+            options += ["-p", plugin] if plugin not in _OWN_PLUGINS else []
         options += ["--prove"] if self.config.getoption("--prove") else []
         return (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options)
 

@@ -126,6 +126,8 @@ class EvidencePlugin:
             f"target {self.target} ({class_}): PostgreSQL {self.info.server_version}, "
             f"{len(self.catalog.tenant_tables)} tenant tables"
         )
+        if astray := controls.astray():
+            self.say(f"not proven, whatever follows: these controls are not as in catalogue.lock: {', '.join(astray)}")
         progress.watch(self.config, len(self.scope()[1]))
 
     def _join(self, given: dict[str, Any]) -> None:

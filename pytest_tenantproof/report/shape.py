@@ -31,7 +31,8 @@ def headline(report: Report) -> str:
     scope = report["scope"]
     word = _WORDS[report["verdict"]]
     waived = sum(shown_outcome(control) == "waived" for control in report["controls"])
-    excused = f", {waived} waived" if waived else ""
+    missing = len(scope.get("missing", ()))
+    excused = (f", {waived} waived" if waived else "") + (f", {missing} not established" if missing else "")
     if scope["selected"] == scope["of"] and not scope["expression"]:
         return f"{word} (all {scope['of']} controls{excused})"
     return f"{word} (scope: {scope['expression'] or 'partial'}, {scope['selected']} of {scope['of']}{excused})"

@@ -1,6 +1,6 @@
 """docs/controls/ says what the code says."""
 
-from pytest_tenantproof.controls import catalogue
+from pytest_tenantproof.controls import astray, catalogue, lock_file, locked
 from pytest_tenantproof.controls.docs import pages
 from tests.support import REPOSITORY
 
@@ -12,6 +12,11 @@ def test_the_pages_are_in_step_with_the_code() -> None:
     assert sorted(path.name for path in FOLDER.iterdir()) == sorted(made)
     for name, text in made.items():
         assert (FOLDER / name).read_text(encoding="utf-8") == text, f"{name} is old: run `make docs`"
+
+
+def test_the_catalogue_is_locked() -> None:
+    assert lock_file().read_text(encoding="utf-8") == locked(catalogue()), "catalogue.lock is old: run `make docs`"
+    assert astray() == ()
 
 
 def test_every_control_has_its_place() -> None:

@@ -12,6 +12,11 @@ from pytest_tenantproof.target import EmbeddedPostgres
 from tests.plugin.conftest import CONFIG, Run
 
 TARGET = '[tenantproof.targets.{}]\nclass = "staging"\nsigning = "optional"\n'
+NOTED = """
+from pathlib import Path
+def pytest_configure(config):
+    Path("noted-" + config.getoption("--evidence")).touch()
+"""
 
 
 @pytest.fixture
@@ -33,7 +38,8 @@ def rollups(folder: Path) -> list[Path]:
 
 
 def test_a_fleet_has_a_bundle_each_and_one_roll_up(run: Run, tmp_path: Path, copies: dict[str, str]) -> None:
-    done = run("--evidence=staging,eu,us", "-m", "rls", "-n", "2", **copies)
+    (tmp_path / "noted.py").write_text(NOTED)
+    done = run("--evidence=staging,eu,us", "-m", "rls", "-n", "2", "-p", "noted", **copies)
     assert done.returncode == 1, done.stdout[-3000:]
     (path,) = rollups(tmp_path)
     key = keys.read_public(tmp_path / "keys" / "tenantproof.pub")
@@ -41,6 +47,7 @@ def test_a_fleet_has_a_bundle_each_and_one_roll_up(run: Run, tmp_path: Path, cop
     assert (predicate["passedTests"], predicate["failedTests"]) == (["eu", "staging"], ["us"])
     assert {v.target: v.verdict for v in found} == {"eu": "proven", "staging": "proven", "us": "failed"}
     assert "us: failed" in done.stdout
+    assert {path.name for path in tmp_path.glob("noted-*")} >= {"noted-staging", "noted-eu", "noted-us"}
     assert len(bundle.bundles(tmp_path / "evidence" / "eu")) == 1
     other = found[0].path / "report.html"
     other.write_bytes(other.read_bytes() + b" ")
