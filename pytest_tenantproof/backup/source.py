@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -53,9 +53,12 @@ def read_roles(connection: Connection) -> tuple[RoleNeeded, ...]:
     return tuple(RoleNeeded(r[0], r[1], r[2], r[3], tuple(r[4])) for r in found)
 
 
-def read_sequences(connection: Connection) -> tuple[SequenceState, ...]:
-    """State of every sequence. Sequences obey no snapshot, so this is the state now: never behind the rows."""
-    names = [row[0] for row in connection.execute(_query("sequences")).fetchall()]
+def read_sequences(
+    connection: Connection, *, passed_over: Callable[[str], bool] = lambda _: False
+) -> tuple[SequenceState, ...]:
+    """State of every sequence but those `passed_over`. Sequences obey no snapshot, so this is the state now: never
+    behind the rows."""
+    names = [row[0] for row in connection.execute(_query("sequences")).fetchall() if not passed_over(row[0])]
     states = []
     for name in names:
         row = connection.execute(f"SELECT last_value, is_called FROM {name}".encode()).fetchone()

@@ -22,6 +22,8 @@ def _restore(options: argparse.Namespace) -> Answer:
 
     if options.put_back and not options.tenant:
         raise UsageError("--put-back goes with --tenant.", remedy="name the tenant whose rows are put back.")
+    if options.replace and options.tenant:
+        raise UsageError("--replace is for whole restores.", remedy="leave out --replace or --tenant.")
     with _request(options) as request:
         if options.tenant:
             return _tenant(request, options)
@@ -75,6 +77,7 @@ def _request(options: argparse.Namespace) -> "Iterator[RestoreRequest]":
             pair=pair,
             dry_run=options.dry_run,
             put_back=options.put_back,
+            in_place=options.replace,
         )
 
 
@@ -133,6 +136,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="backup", required=True, metavar="BACKUP", help="a backup's run id, or `latest`")
     parser.add_argument("--source", metavar="T", help="the target that the backup is of (default: --target)")
     parser.add_argument("--tenant", metavar="ID", help="bring back this tenant's missing rows, beside the others")
+    parser.add_argument(
+        "--replace", action="store_true", help="empty the target's own database and fill it, where no other can be made"
+    )
     parser.add_argument("--put-back", action="store_true", help="with --tenant: rows that differ become what they were")
     parser.add_argument("--out", metavar="FILE", help="with --tenant: write its rows as a script for psql instead")
     parser.add_argument("--dry-run", action="store_true", help="verify the backup and the target; change nothing")

@@ -86,6 +86,7 @@ def open_session(dsn: str, name: str, class_: TargetClass) -> tuple[psycopg.Conn
     connection = connect(dsn, read_only=class_ == "live")
     try:
         _require_version(connection, name)
+        _require_finished(connection, name)
         if class_ == "live":
             _prove_read_only(connection, name)
         return connection, _describe(connection, name, class_)
@@ -100,6 +101,19 @@ def _require_version(connection: psycopg.Connection[Any], name: str) -> None:
         raise TargetUnfit(
             f"target {name!r} runs PostgreSQL {version}, older than {OLDEST}.",
             remedy=f"upgrade the server to {OLDEST} or newer.",
+        )
+
+
+def _require_finished(connection: psycopg.Connection[Any], name: str) -> None:
+    """A database that a restore was filling when it failed says so in its comment (backup/restore/place.py)."""
+    row = connection.execute(
+        "SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database"
+        " WHERE datname = pg_catalog.current_database()"
+    ).fetchone()
+    if row and str(row[0] or "").startswith("tenantproof: restored copy unfinished"):
+        raise TargetUnfit(
+            f"target {name!r} is a database that a restore left unfinished.",
+            remedy="restore into it again; until then nothing in it counts.",
         )
 
 

@@ -18,6 +18,7 @@ import psycopg
 from pytest_tenantproof.backup.copy import escaped
 from pytest_tenantproof.backup.manifest import TEXTS, Archive, Manifest
 from pytest_tenantproof.backup.plan import PlannedTable, read_plan
+from pytest_tenantproof.backup.restore.empty import NOTHING_KEPT, Kept
 from pytest_tenantproof.backup.snapshot import SESSION
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.errors import RestoreError
@@ -39,13 +40,20 @@ class _Piece:
 
 
 def compare_rows(
-    dsn: str, settings: Settings, manifest: Manifest, archives: Iterable[Archive], *, workers: int
+    dsn: str,
+    settings: Settings,
+    manifest: Manifest,
+    archives: Iterable[Archive],
+    *,
+    workers: int,
+    kept: Kept = NOTHING_KEPT,
 ) -> tuple[str, ...]:
-    """What differs, in words without row content; empty when all is equal. `archives` are those restored."""
+    """What differs, in words without row content; empty when all is equal. `archives` are those restored; what
+    was `kept` is not looked at."""
     with connect(dsn, limits={}) as connection:
-        plan = read_plan(connection, settings)
-        pieces = list(_pieces(connection, plan.tables))
-    shapes = {t.name: (t.columns, t.tenant_from) for t in plan.tables}
+        tables = [t for t in read_plan(connection, settings).tables if not kept.holds(t.name)]
+        pieces = list(_pieces(connection, tables))
+    shapes = {t.name: (t.columns, t.tenant_from) for t in tables}
     differs = [
         f"{t.name}: its columns or its way to the tenant differ"
         for t in manifest.tables

@@ -14,16 +14,17 @@ _LIST = re.compile(r"\(ARRAY\[((?:'(?:[^']|'')*'::character varying(?:, )?)+)\]\
 _MEMBER = re.compile(r"('(?:[^']|'')*'::character varying)")
 
 
-def changed_definitions(wanted: Snapshot, found: Snapshot) -> tuple[str, ...]:
-    """What of the database is not as it was, in words. Roles, and settings of roles and of the database, belong to
-    the server, and are not compared; who owns what, and who may do what with it, is."""
-    before, after = _settled(wanted), _settled(found)
+def changed_definitions(wanted: Snapshot, found: Snapshot, ignored: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """What of the database is not as it was, in words; schemas in `ignored` aside. Roles, and settings of roles and
+    of the database, belong to the server, and are not compared; who owns what, and who may do what with it, is."""
+    before, after = _settled(wanted, ignored), _settled(found, ignored)
     schemas = tuple(schema.name for schema in before.schemas)
     return tuple(f"{d.object}: {d.detail}" for d in differences(before, after, schemas, lambda _: False))
 
 
-def _settled(snapshot: Snapshot) -> Snapshot:
-    own = replace(snapshot, roles=(), memberships=(), settings=())
+def _settled(snapshot: Snapshot, ignored: frozenset[str]) -> Snapshot:
+    schemas = tuple(schema for schema in snapshot.schemas if schema.name not in ignored)
+    own = replace(snapshot, roles=(), memberships=(), settings=(), schemas=schemas)
     return from_json(_LIST.sub(_moved, to_json(own).decode()).encode())
 
 

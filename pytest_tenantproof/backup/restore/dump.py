@@ -78,6 +78,16 @@ class SchemaDump:
     def entries(self) -> tuple[Entry, ...]:
         return self.before + self.after
 
+    def without(self, schemas: frozenset[str], extensions: frozenset[str]) -> "SchemaDump":
+        """Without what is in these schemas, and without these schemas and extensions themselves."""
+        gone = {("SCHEMA", name) for name in schemas} | {("EXTENSION", name) for name in extensions}
+        named = {f"{kind} {name}" for kind, name in gone}
+
+        def stays(entry: Entry) -> bool:
+            return entry.schema not in schemas and (entry.type, entry.name) not in gone and entry.name not in named
+
+        return SchemaDump(self.settings, tuple(filter(stays, self.before)), tuple(filter(stays, self.after)))
+
 
 def parse_dump(text: str) -> SchemaDump:
     """Raises RestoreError for what is no whole dump."""

@@ -15,11 +15,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_tenantproof.errors import RestoreError, TargetUnreachable
 from pytest_tenantproof.target import connect
 
-__all__ = ["COPY_MARK", "Place", "open_place"]
+__all__ = ["COPY_MARK", "UNFINISHED", "Place", "open_place"]
 
 Connection = psycopg.Connection[Any]
 COPY_MARK = "tenantproof: restored copy"
 """How the comment on a restored database begins. It is no part of a dump, so production never gets it."""
+
+UNFINISHED = "unfinished"
+"""Follows the mark while a database is refilled in its place: until then it is no copy of anything."""
 
 _LOCK = 0x74656E616E74_72
 _UNFINISHED = "_tprestore_"
@@ -154,8 +157,9 @@ def _literal(text: str) -> str:
 
 
 @contextlib.contextmanager
-def open_place(dsn: str) -> Iterator[Place]:
-    """The server that a target's writer DSN leads to, reached by another database than the target's.
+def open_place(dsn: str, *, inside: bool = False) -> Iterator[Place]:
+    """The server that a target's writer DSN leads to, reached by another database than the target's; `inside`: by
+    that very database.
 
     Raises TargetUnreachable, or RestoreError when another restore runs there.
     """
@@ -163,7 +167,7 @@ def open_place(dsn: str) -> Iterator[Place]:
     name = str(given.get("dbname") or given.get("user") or "")
     if not name:
         raise TargetUnreachable("the connection string names no database.", remedy="add dbname to it.")
-    server = _by_another(dsn, name)
+    server = connect(dsn, limits={}) if inside else _by_another(dsn, name)
     try:
         row = server.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [_LOCK]).fetchone()
         if row is None or not row[0]:

@@ -11,7 +11,7 @@ import psycopg
 from pytest_tenantproof.backup.crypto import BackupKeypair
 from pytest_tenantproof.backup.erasure import erased_tenants
 from pytest_tenantproof.backup.keyring import KeyRing
-from pytest_tenantproof.backup.manifest import TEXTS, Manifest, RoleNeeded
+from pytest_tenantproof.backup.manifest import TEXTS, Manifest, RoleNeeded, SequenceState
 from pytest_tenantproof.backup.restore.build import (
     create_roles,
     finish_schema,
@@ -22,16 +22,17 @@ from pytest_tenantproof.backup.restore.build import (
 from pytest_tenantproof.backup.restore.compare import compare_rows
 from pytest_tenantproof.backup.restore.definitions import changed_definitions
 from pytest_tenantproof.backup.restore.dump import SchemaDump, parse_dump
+from pytest_tenantproof.backup.restore.empty import NOTHING_KEPT, Kept, empty, require_emptiable, set_mark
 from pytest_tenantproof.backup.restore.guard import require_restorable
 from pytest_tenantproof.backup.restore.load import Source, in_parallel, load_pack, read_catalog, read_schema, session
-from pytest_tenantproof.backup.restore.place import Place, open_place
+from pytest_tenantproof.backup.restore.place import COPY_MARK, UNFINISHED, Place, open_place
 from pytest_tenantproof.backup.restore.tenant import TableDiff, restore_tenant
 from pytest_tenantproof.backup.runs import load_manifest, verify_objects
 from pytest_tenantproof.backup.source import read_ledger, read_sequences
 from pytest_tenantproof.backup.store import Store
 from pytest_tenantproof.catalog import read_snapshot
 from pytest_tenantproof.config import Settings
-from pytest_tenantproof.errors import RestoreError
+from pytest_tenantproof.errors import BackupError, RestoreError
 from pytest_tenantproof.target import connect
 
 __all__ = ["Rebuilt", "RestoreRequest", "RestoreResult", "open_source", "rebuild", "run_restore", "run_tenant_restore"]
@@ -44,7 +45,8 @@ def _silent(done: int, total: int) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreRequest:
     """`run` is the backup's id; `dsn` the writer's connection string of the target, whose database is replaced;
-    `trusted` whose signatures count (key id -> public key). `put_back` (one tenant): rows that differ too."""
+    `trusted` whose signatures count (key id -> public key). `put_back` (one tenant): rows that differ too.
+    `in_place`: into the target's own database, emptied first, where the server allows no other."""
 
     run: str
     target: str
@@ -56,6 +58,7 @@ class RestoreRequest:
     pair: BackupKeypair
     dry_run: bool = False
     put_back: bool = False
+    in_place: bool = False
     progress: Callable[[int, int], None] = _silent
 
 
@@ -104,12 +107,15 @@ def run_restore(request: RestoreRequest) -> RestoreResult:
     Raises RestoreError (refused, or not equal to the manifest), BackupError, TargetUnreachable.
     """
     source = open_source(request.store, request.key_store, request.run, request.trusted, request.pair)
-    with open_place(request.dsn) as place:
+    with open_place(request.dsn, inside=request.in_place) as place:
         _guard(request, place, source.manifest)
+        kept = require_emptiable(place.server, source.manifest) if request.in_place else None
         roles = missing_roles(place.server, source.manifest)
         told = (source.manifest, place.database, tuple(sorted(source.skipped)), tuple(r.name for r in roles))
         if request.dry_run:
             return RestoreResult(*told, (), None)
+        if kept is not None:
+            return RestoreResult(*told, (), _refill(request, place, source, roles, kept))
         swept = place.sweep()
         with reported():
             return RestoreResult(*told, swept, _replace(request, place, source, roles))
@@ -136,6 +142,30 @@ def _replace(request: RestoreRequest, place: Place, source: Source, roles: tuple
         with contextlib.suppress(psycopg.Error):
             place.drop(made)
         raise
+    return rebuilt
+
+
+def _refill(
+    request: RestoreRequest, place: Place, source: Source, roles: tuple[RoleNeeded, ...], kept: Kept
+) -> Rebuilt:
+    """The database counts for nothing from its first change to its last; a failure empties it again."""
+    unfinished = f"{COPY_MARK} {UNFINISHED} of backup {request.run}: it counts for nothing, restore again"
+    with reported():
+        create_roles(place.server, roles)
+        empty(place.server, kept, unfinished)
+    try:
+        rebuilt = rebuild(request.dsn, source, request.settings, progress=request.progress, kept=kept)
+        set_mark(place.server, f"{COPY_MARK} of backup {request.run}, not production")
+    except BaseException as error:
+        with contextlib.suppress(psycopg.Error, RestoreError):
+            empty(place.server, kept, unfinished)
+        if not isinstance(error, psycopg.Error | BackupError):
+            raise
+        text = error.message if isinstance(error, BackupError) else type(error).__name__
+        raise RestoreError(
+            f"{place.database} was emptied and the restore into it failed, so nothing there counts as evidence: {text}",
+            remedy="mend what the message names, and restore again.",
+        ) from None
     return rebuilt
 
 
@@ -171,28 +201,31 @@ def rebuild(
     *,
     progress: Callable[[int, int], None] = _silent,
     begins: Callable[[str], None] = lambda _: None,
+    kept: Kept = NOTHING_KEPT,
 ) -> Rebuilt:
-    """Fills the empty database of `dsn` and compares it with the manifest; `begins` is told each stage.
+    """Fills the empty database of `dsn` and compares it with the manifest; `begins` is told each stage. What is
+    `kept` there is neither made nor compared.
 
     Raises RestoreError when anything differs, FormatError for a damaged backup, psycopg.Error.
     """
     clock, manifest, workers = _Clock(begins), source.manifest, settings.backup.workers
     clock.stage("schema")
-    dump = parse_dump(read_schema(source))
+    dump = parse_dump(read_schema(source)).without(kept.schemas, kept.extensions)
     start_schema(dsn, dump)
     clock.stage("rows")
     _load(dsn, source, workers, progress)
     clock.stage("constraints")
     finish_schema(dsn, dump, workers)
     with session(dsn) as connection:
-        for state in manifest.sequences:
+        for state in _product(manifest.sequences, kept):
             connection.execute(
                 "SELECT pg_catalog.setval(%s::regclass, %s, %s)", [state.name, state.last_value, state.is_called]
             )
     clock.stage("comparison")
     archives = tuple(source.included())
-    definitions, same_major = _definitions(dsn, source)
-    differs = [*_schema_differs(dsn, dump, manifest), *compare_rows(dsn, settings, manifest, archives, workers=workers)]
+    definitions, same_major = _definitions(dsn, source, kept.schemas)
+    differs = list(_schema_differs(dsn, dump, manifest, kept))
+    differs += compare_rows(dsn, settings, manifest, archives, workers=workers, kept=kept)
     differs += definitions if same_major else ()
     if differs:
         more = f" and {len(differs) - 5} more" if len(differs) > 5 else ""
@@ -221,23 +254,27 @@ def _load(dsn: str, source: Source, workers: int, progress: Callable[[int, int],
     in_parallel(dsn, packs, load, workers)
 
 
-def _definitions(dsn: str, source: Source) -> tuple[tuple[str, ...], bool]:
+def _definitions(dsn: str, source: Source, ignored: frozenset[str]) -> tuple[tuple[str, ...], bool]:
     """What is not as it was, and whether the server is of the backup's major version: another one may add to what
     it was given (names for NOT NULL, a privilege more in ALL), so there it is told and not judged."""
     wanted = read_catalog(source)
     with connect(dsn, limits={}) as connection:
         major = str(connection.info.server_version // 10000)
-        found = changed_definitions(wanted, read_snapshot(connection))
+        found = changed_definitions(wanted, read_snapshot(connection), ignored)
     return found, source.manifest.source.server_version.split(".")[0] == major
 
 
-def _schema_differs(dsn: str, dump: SchemaDump, manifest: Manifest) -> Iterator[str]:
+def _schema_differs(dsn: str, dump: SchemaDump, manifest: Manifest, kept: Kept) -> Iterator[str]:
     with connect(dsn, limits={}) as connection:
-        require_validated(connection, dump)
+        require_validated(connection, dump, kept)
         if read_ledger(connection) != manifest.ledger:
             yield "the migration ledger differs"
-        if read_sequences(connection) != manifest.sequences:
+        if read_sequences(connection, passed_over=kept.holds) != _product(manifest.sequences, kept):
             yield "sequences differ"
+
+
+def _product(states: tuple[SequenceState, ...], kept: Kept) -> tuple[SequenceState, ...]:
+    return tuple(state for state in states if not kept.holds(state.name))
 
 
 class _Clock:
