@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ _CLAIM = ("(auth.jwt() -> 'app_metadata' ->> 'tenant_id')::uuid",)
 _USERS = ("user_id", "profile_id", "member_id", "account_user_id")
 
 
+_SETTING = re.compile(r"current_setting\('([\w.]+)'")
 RECORDS = ("public.backup_runs", "public.canary_runs", "public.restore_drills")
 """This tool's own records (migrations/003, 004): global, and the only tables that are taken for such unasked."""
 
@@ -52,6 +54,7 @@ class Guess:
     accessors: tuple[str, ...]
     audit_tables: tuple[str, ...]
     client_roles: tuple[str, ...]
+    client_settings: tuple[str, ...]
     service_roles: tuple[str, ...]
     scoped_roles: tuple[str, ...]
 
@@ -83,7 +86,8 @@ def guess(snapshot: Snapshot) -> Guess:
         records=tuple(t.name for t in own if t.name in RECORDS),
         accessors=tuple(sorted({f"{f.name}()" for f in snapshot.functions if _is_accessor(f, columns)})),
         audit_tables=audit,
-        client_roles=tuple(r for r in ("anon", "authenticated") if r in roles),
+        client_roles=tuple(r for r in ("anon", "authenticated") if r in roles) or _users_of(snapshot, tenants),
+        client_settings=_settings_in(tenants),
         service_roles=tuple(r for r in ("service_role",) if r in roles),
         scoped_roles=tuple(r for r in ("app_scoped",) if r in roles),
     )
@@ -112,6 +116,20 @@ def _user_columns(table: Table) -> list[str]:
         and len(c.columns) == 1
     ]
     return [u for u in _USERS if table.column(u)] or profile
+
+
+def _users_of(snapshot: Snapshot, tenants: list[Table]) -> tuple[str, ...]:
+    """Logins that row security binds and that hold privileges on tenants' tables: what the application connects as."""
+    bound = {r.name for r in snapshot.roles if r.login and not (r.superuser or r.bypass_rls)}
+    owners = {t.owner for t in tenants}
+    return tuple(sorted({g.grantee for t in tenants for g in t.grants if g.grantee in bound} - owners))
+
+
+def _settings_in(tenants: list[Table]) -> tuple[str, ...]:
+    """Settings of the product's own that its policies read."""
+    texts = [text for t in tenants for p in t.policies for text in (p.using, p.check)]
+    found = {name for text in texts for name in _SETTING.findall(text)}
+    return tuple(sorted(name for name in found if not name.startswith("request.")))
 
 
 def _column_to(parents: set[str], table: Table) -> str:
@@ -167,6 +185,17 @@ def _children(found: Guess) -> str:
     )
 
 
+def _trusted_settings(found: Guess) -> str:
+    """Settings that policies read are never trusted unasked: a client that runs SQL of its own sets them."""
+    if not found.client_settings:
+        return ""
+    return (
+        "# Policies read these settings. Whoever runs SQL of their own can set them: trust them only where clients\n"
+        "# cannot, and name them in trusted_tenant_expressions too.\n"
+        f"# trusted_settings = {_listed(found.client_settings)}\n"
+    )
+
+
 def config_text(found: Guess, migrations: str) -> str:
     """The commented tenantproof.toml."""
     return f"""# Written by `tenantproof init` from the database's catalog. Read each line: the proof rests on it.
@@ -186,8 +215,9 @@ user_column = {_quoted(found.user_column)}
 # up in a table of memberships (functions that do so are followed).
 trusted_tenant_expressions = {_listed(found.accessors or (() if found.membership_tables else _CLAIM))}
 audit_tables = {_listed(found.audit_tables)}
+# What requests act as. Row security binds these roles; every control looks at what they can do.
 client_roles = {_listed(found.client_roles)}
-service_roles = {_listed(found.service_roles)}
+{_trusted_settings(found)}service_roles = {_listed(found.service_roles)}
 # What server code acts as through the tenant-scoped client (docs/CLIENT.md).
 scoped_roles = {_listed(found.scoped_roles)}
 # Folder of the SQL migrations; "" if there are none (then record the catalog with `tenantproof init --lock`).

@@ -164,8 +164,11 @@ def test_id_columns_are_references(catalog: Catalog, findings: Findings) -> None
     names = {singular(t.name.rpartition(".")[2].strip('"')): t for t in catalog.tenant_tables if not t.is_partition}
     for table in catalog.tenant_tables:
         keyed = {name for c in table.constraints if c.kind == "foreign" for name in c.columns}
+        own = {name for i in table.indexes if i.unique and not i.predicate for name in i.columns}
         for column in table.columns:
             target = foreign_key_hints(column, names)
+            if target == table and column.name in own:
+                continue
             if target and column.name not in keyed and f"{table.name}.{column.name}" not in declared:
                 what = "a list of ids" if column.type.endswith("[]") or "json" in column.type else "an id"
                 findings.add(table, f"{column.name} looks like {what} of {target.name} but has no foreign key")

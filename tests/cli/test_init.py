@@ -1,6 +1,7 @@
 """init on the reference product, a product it has never seen, and an empty database."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +92,32 @@ def test_profiles_are_memberships(new_database: Callable[[], str], tmp_path: Pat
     settings = _initialised(dsn, tmp_path)
     assert settings.membership_tables == ("public.profiles",)
     assert settings.user_column == "id"
+
+
+def test_a_product_without_the_platforms_roles(new_database: Callable[[], str], tmp_path: Path) -> None:
+    dsn = new_database()
+    with psycopg.connect(dsn) as connection:
+        connection.execute(
+            b"CREATE ROLE shop_app LOGIN; CREATE TABLE tenant (tenant_id uuid PRIMARY KEY);"
+            b"CREATE TABLE orders (tenant_id uuid NOT NULL REFERENCES tenant, order_id uuid,"
+            b" PRIMARY KEY (tenant_id, order_id));"
+            b"ALTER TABLE orders ENABLE ROW LEVEL SECURITY; GRANT SELECT ON orders TO shop_app;"
+            b"CREATE POLICY own ON orders USING (tenant_id = current_setting('shop.tenant')::uuid)"
+        )
+    settings = _initialised(dsn, tmp_path)
+    written = (tmp_path / "tenantproof.toml").read_text()
+    assert settings.client_roles == ("shop_app",)
+    assert '# trusted_settings = ["shop.tenant"]' in written
+    red = _red(dsn, settings)
+    assert red["TP204"] == ["public.orders"]
+    assert "TP117" not in red
+    trusted = "trusted_tenant_expressions = [\"current_setting('shop.tenant')::uuid\"]"
+    agreed = re.sub("trusted_tenant_expressions = .*", trusted, written).replace("# trusted_s", "trusted_s")
+    (tmp_path / "tenantproof.toml").write_text(agreed)
+    red = _red(dsn, load_settings(tmp_path / "tenantproof.toml"))
+    assert not {"TP117", "TP204", "TP207", "TP228"} & set(red)
+    with psycopg.connect(dsn) as connection:  # roles are the whole server's
+        connection.execute("DROP OWNED BY shop_app; DROP ROLE shop_app")
 
 
 def test_an_empty_database_says_what_is_missing(
