@@ -2,165 +2,20 @@
 
 import json
 import os
-import re
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pytest_tenantproof.catalog import Snapshot, read_snapshot, to_json
-from pytest_tenantproof.catalog.compare import PLATFORM
-from pytest_tenantproof.catalog.model import Function, Table
+from pytest_tenantproof.catalog import read_snapshot, to_json
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.errors import UsageError
+from pytest_tenantproof.guess import Guess, guess
 from pytest_tenantproof.target import open_session
 
-__all__ = ["Guess", "guess", "run"]
+__all__ = ["run"]
 
-_COLUMNS = (
-    "tenant_id",
-    "organization_id",
-    "organisation_id",
-    "org_id",
-    "account_id",
-    "workspace_id",
-    "company_id",
-    "team_id",
-    "customer_id",
-)
 _CLAIM = ("(auth.jwt() -> 'app_metadata' ->> 'tenant_id')::uuid",)
-_USERS = ("user_id", "profile_id", "member_id", "account_user_id")
-
-
-_SETTING = re.compile(r"current_setting\('([\w.]+)'")
-RECORDS = ("public.backup_runs", "public.canary_runs", "public.restore_drills")
-"""This tool's own records (migrations/003, 004): global, and the only tables that are taken for such unasked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Guess:
-    """What a schema looks like. "" and () where nothing was found: then a person has to say."""
-
-    tenant_table: str
-    tenant_columns: tuple[str, ...]
-    schemas: tuple[str, ...]
-    membership_tables: tuple[str, ...]
-    user_column: str
-    child_tables: tuple[tuple[str, str], ...]
-    global_tables: tuple[str, ...]
-    records: tuple[str, ...]
-    accessors: tuple[str, ...]
-    audit_tables: tuple[str, ...]
-    client_roles: tuple[str, ...]
-    client_settings: tuple[str, ...]
-    service_roles: tuple[str, ...]
-    scoped_roles: tuple[str, ...]
-
-
-def guess(snapshot: Snapshot) -> Guess:
-    """Reads a catalog for the product's own names; the person confirms them in the written file."""
-    own = [t for t in snapshot.tables if t.schema not in PLATFORM and t.kind in ("table", "partitioned")]
-    counted = Counter(c.name for t in own for c in t.columns if c.name in _COLUMNS)
-    columns = tuple(name for name, _ in counted.most_common(1))
-    tenants = [t for t in own if any(t.column(name) for name in columns)]
-    members = tuple(t.name for t in tenants if _is_membership(t, columns))
-    roles = {r.name for r in snapshot.roles}
-    audit = tuple(t.name for t in tenants if "audit" in t.name and not t.is_partition)
-    registry = _registry(tenants, columns)
-    rest = [t for t in own if t not in tenants and t.name != registry and not t.is_partition]
-    children = tuple((t.name, column) for t in rest if (column := _column_to({x.name for x in tenants}, t)))
-    return Guess(
-        tenant_table=registry,
-        tenant_columns=columns,
-        schemas=tuple(sorted({t.schema for t in tenants})),
-        membership_tables=members,
-        user_column=next((u for t in tenants if t.name in members for u in _user_columns(t)), "user_id"),
-        child_tables=children,
-        global_tables=tuple(
-            t.name
-            for t in rest
-            if t.schema in {x.schema for x in tenants} and t.name not in {*RECORDS, *(name for name, _ in children)}
-        ),
-        records=tuple(t.name for t in own if t.name in RECORDS),
-        accessors=tuple(sorted({f"{f.name}()" for f in snapshot.functions if _is_accessor(f, columns)})),
-        audit_tables=audit,
-        client_roles=tuple(r for r in ("anon", "authenticated") if r in roles) or _users_of(snapshot, tenants),
-        client_settings=_settings_in(tenants),
-        service_roles=tuple(r for r in ("service_role",) if r in roles),
-        scoped_roles=tuple(r for r in ("app_scoped",) if r in roles),
-    )
-
-
-def _is_membership(table: Table, columns: tuple[str, ...]) -> bool:
-    """A tenant's column and a user's: by the table's name, because the pair of them is a key, or because a row is a
-    user's profile."""
-    users = _user_columns(table)
-    held = [c for c in columns if table.column(c)]
-    named = any(word in table.name for word in ("member", "user_role", "users", "profile"))
-    keys = [set(c.columns) for c in table.constraints if c.kind in ("primary", "unique")]
-    keys += [set(i.columns) for i in table.indexes if i.unique]
-    return bool(users and held) and (named or any({c, u} in keys for c in held for u in users))
-
-
-def _user_columns(table: Table) -> list[str]:
-    """Columns by a user's name, and a key of its own that is a user's."""
-    primary = [c.columns for c in table.constraints if c.kind == "primary"]
-    profile = [
-        c.columns[0]
-        for c in table.constraints
-        if c.kind == "foreign"
-        and c.target.rpartition(".")[2] == "users"
-        and c.columns in primary
-        and len(c.columns) == 1
-    ]
-    return [u for u in _USERS if table.column(u)] or profile
-
-
-def _users_of(snapshot: Snapshot, tenants: list[Table]) -> tuple[str, ...]:
-    """Logins that row security binds and that hold privileges on tenants' tables: what the application connects as."""
-    bound = {r.name for r in snapshot.roles if r.login and not (r.superuser or r.bypass_rls)}
-    owners = {t.owner for t in tenants}
-    return tuple(sorted({g.grantee for t in tenants for g in t.grants if g.grantee in bound} - owners))
-
-
-def _settings_in(tenants: list[Table]) -> tuple[str, ...]:
-    """Settings of the product's own that its policies read."""
-    texts = [text for t in tenants for p in t.policies for text in (p.using, p.check)]
-    found = {name for text in texts for name in _SETTING.findall(text)}
-    return tuple(sorted(name for name in found if not name.startswith("request.")))
-
-
-def _column_to(parents: set[str], table: Table) -> str:
-    """The column of a mandatory single-column key to one of the parents."""
-    for key in table.constraints:
-        column = table.column(key.columns[0]) if key.columns else None
-        if key.kind == "foreign" and len(key.columns) == 1 and key.target in parents and column and column.not_null:
-            return column.name
-    return ""
-
-
-def _registry(tenants: list[Table], columns: tuple[str, ...]) -> str:
-    targets = Counter(
-        c.target for t in tenants for c in t.constraints if c.kind == "foreign" and c.columns == columns[:1]
-    )
-    return next((name for name, _ in targets.most_common(1)), "")
-
-
-def _is_accessor(function: Function, columns: tuple[str, ...]) -> bool:
-    """A function without arguments that gives one id, and whose name speaks of the caller's tenant."""
-    gives_one = function.returns.removeprefix("pg_catalog.") in (
-        "uuid",
-        "text",
-        "bigint",
-        "integer",
-        "character varying",
-    )
-    stems = {c.removesuffix("_id") for c in columns}
-    bare = function.name.rpartition(".")[2]
-    spoken = any(s in bare for s in stems) and any(word in bare for word in ("current", "get", "active", "my_"))
-    return gives_one and not function.arguments and spoken
 
 
 def _quoted(text: str) -> str:
@@ -211,6 +66,7 @@ global_tables = {_listed(found.records)}
 # Who belongs to which customer, and the column that holds the user.
 membership_tables = {_listed(found.membership_tables)}
 user_column = {_quoted(found.user_column)}
+user_tables = {_listed(found.user_tables or ("auth.users",))}
 # SQL that gives the caller's customer, NULL without one. Policies must compare with exactly this, or look the caller
 # up in a table of memberships (functions that do so are followed).
 trusted_tenant_expressions = {_listed(found.accessors or (() if found.membership_tables else _CLAIM))}

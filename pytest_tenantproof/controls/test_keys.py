@@ -11,13 +11,16 @@ from pytest_tenantproof.model import Severity
 _OPAQUE = frozenset({"uuid"})
 
 
+_RANDOM = re.compile(r"\b(gen_random_uuid|uuid_generate_v4|uuidv[47]|gen_random_bytes|nanoid|gen_ulid)\(")
+
+
 def _is_opaque_key(table: Table, index: Index) -> bool:
     """A key whose values nobody chooses: random uuids, or numbers that the server draws."""
     columns = [table.column(name) for name in index.columns]
     if len(columns) != 1 or columns[0] is None:
         return False
     column = columns[0]
-    drawn = column.identity or column.default.startswith("nextval(")
+    drawn = column.identity or column.default.startswith("nextval(") or _RANDOM.search(column.default)
     return column.type in _OPAQUE or bool(drawn)
 
 

@@ -94,6 +94,23 @@ def test_profiles_are_memberships(new_database: Callable[[], str], tmp_path: Pat
     assert settings.user_column == "id"
 
 
+def test_names_of_another_style(new_database: Callable[[], str], tmp_path: Path) -> None:
+    dsn = new_database()
+    with psycopg.connect(dsn) as connection:
+        connection.execute(
+            b'CREATE TABLE "Organization" (id uuid PRIMARY KEY); CREATE TABLE "User" (id uuid PRIMARY KEY);'
+            b'CREATE TABLE "Membership" ("organizationId" uuid NOT NULL REFERENCES "Organization" ON DELETE RESTRICT,'
+            b' "userId" uuid NOT NULL REFERENCES "User", PRIMARY KEY ("organizationId", "userId"))'
+        )
+    settings = _initialised(dsn, tmp_path)
+    assert settings.tenant_table == 'public."Organization"'
+    assert settings.tenant_column == ("organizationId",)
+    assert (settings.membership_tables, settings.user_column) == (('public."Membership"',), "userId")
+    assert settings.user_tables == ('public."User"',)
+    assert settings.global_tables == ()
+    assert not {"TP101", "TP102", "TP119"} & set(_red(dsn, settings))
+
+
 def test_a_product_without_the_platforms_roles(new_database: Callable[[], str], tmp_path: Path) -> None:
     dsn = new_database()
     with psycopg.connect(dsn) as connection:
