@@ -3,9 +3,11 @@
     python -m bench.client [--rounds 200] [--rtt 0.5]
 
 Both run on one embedded Postgres 18 with the demo data and name the tenant in the query; plain psycopg runs as a role
-without row security. First over a Unix socket, where there is no network at all and the overhead shows most, then
-through a relay that adds a round-trip time (milliseconds) as a database in another zone has it. Each line is the
-median of ratios of interleaved blocks, so that a busy machine slows both.
+without row security. Both are measured with statements prepared on the connection (`prepare=True`, and psycopg's
+default) and without, as behind a pooler that knows none. First over a Unix socket, where there is no network at all
+and the overhead shows most, then through a relay that adds a round-trip time (milliseconds) as a database in another
+zone has it. Each line is the median of ratios of interleaved blocks, so that a busy machine slows both; CPU is that of
+the calling thread and of the server's process together, where the machine tells it (Linux).
 """
 
 import argparse
@@ -85,16 +87,25 @@ def relayed(dsn: str, rtt: float) -> Iterator[str]:
             process.join()
 
 
-def timed(work: Callable[[], Any], times: int) -> float:
-    begun = time.perf_counter()
+def cpu(pid: int) -> float:
+    """CPU seconds of this thread and of the server's process; the first alone where the machine does not tell."""
+    told = Path(f"/proc/{pid}/schedstat")
+    server = int(told.read_text().split()[0]) / 1e9 if told.exists() else 0.0
+    return time.thread_time() + server
+
+
+def timed(work: Callable[[], Any], times: int, pid: int) -> tuple[float, float]:
+    """Seconds a call: by the clock, and of CPU."""
+    begun, used = time.perf_counter(), cpu(pid)
     for _ in range(times):
         work()
-    return (time.perf_counter() - begun) / times
+    return (time.perf_counter() - begun) / times, (cpu(pid) - used) / times
 
 
-def compare(dsn: str, values: dict[str, str], rounds: int, name: str, query: str) -> None:
-    plain = ConnectionPool(dsn, min_size=1, max_size=1, open=True)
-    scoped = TenantPool(make_conninfo(dsn, user="app_backend"), config=CONFIG, max_size=1)
+def compare(dsn: str, values: dict[str, str], rounds: int, name: str, query: str, prepare: bool) -> None:
+    kwargs = {} if prepare else {"prepare_threshold": None}
+    plain = ConnectionPool(dsn, min_size=1, max_size=1, open=True, kwargs=kwargs)
+    scoped = TenantPool(make_conninfo(dsn, user="app_backend"), config=CONFIG, max_size=1, prepare=prepare)
 
     def by_hand() -> int:
         with plain.connection() as connection:
@@ -107,11 +118,18 @@ def compare(dsn: str, values: dict[str, str], rounds: int, name: str, query: str
     with plain, scoped:
         if by_hand() != by_client() or not by_hand():
             raise SystemExit(f"{name}: both must give the same rows")
-        timed(by_hand, 50), timed(by_client, 50)
-        pairs = [(timed(by_hand, 10), timed(by_client, 10)) for _ in range(rounds)]
-    ratio = statistics.median(b / a for a, b in pairs)
-    best = [min(pair[n] for pair in pairs) * 1e6 for n in (0, 1)]
-    print(f"  {name:22} {ratio:5.2f} x  (fastest block: {best[0]:6.0f} and {best[1]:6.0f} us)")
+        with plain.connection() as connection:
+            one = connection.info.backend_pid
+        other = scoped.execute("SELECT pg_backend_pid()")[0][0]
+        timed(by_hand, 50, one), timed(by_client, 50, other)
+        pairs = [(timed(by_hand, 10, one), timed(by_client, 10, other)) for _ in range(rounds)]
+    clock, used = (statistics.median(b[n] / a[n] for a, b in pairs) for n in (0, 1))
+    best = [min(pair[n][0] for pair in pairs) * 1e6 for n in (0, 1)]
+    how = "prepared" if prepare else "unprepared"
+    print(
+        f"  {name:21} {how:10} {clock:5.2f} x, CPU {used:5.2f} x"
+        f"  (fastest blocks {best[0]:5.0f} and {best[1]:5.0f} us: {best[1] / best[0]:5.2f} x)"
+    )
 
 
 def main() -> None:
@@ -129,8 +147,9 @@ def main() -> None:
         for rtt in (0.0, given.rtt):
             print(f"round-trip time {rtt} ms" if rtt else "Unix socket")
             with relayed(server.dsn(), rtt) as dsn:
-                for name, query in SELECTS.items():
-                    compare(dsn, values, given.rounds if not rtt else given.rounds // 4, name, query)
+                for prepare in (True, False):
+                    for name, query in SELECTS.items():
+                        compare(dsn, values, given.rounds if not rtt else given.rounds // 4, name, query, prepare)
 
 
 if __name__ == "__main__":

@@ -108,13 +108,11 @@ class Rules:
     def unbound(self) -> bytes:
         return b"BEGIN; " + self._scoped
 
-    def logged(self, quote: Quote, actor: str, reason: str) -> bytes:
-        """Committed before cross-tenant work begins, so that no rollback hides it."""
-        values = b", ".join((quote(reason), quote(actor)))
-        return b"BEGIN; %bSELECT tenantproof.log_cross_tenant(%b); COMMIT" % (self._service, values)
-
-    def cross_tenant(self, quote: Quote, actor: str) -> bytes:
-        return b"BEGIN; %bSELECT set_config('app.actor', %b, true)" % (self._service, quote(actor))
+    def cross_tenant(self, quote: Quote, actor: str, reason: str) -> tuple[bytes, bytes]:
+        """Two messages: the record, committed before the work begins so that no rollback hides it; the work's BEGIN."""
+        record = b"SELECT tenantproof.log_cross_tenant(%b, %b)" % (quote(reason), quote(actor))
+        named = b"SELECT set_config('app.actor', %b, true)" % quote(actor)
+        return b"BEGIN; %b%b; COMMIT" % (self._service, record), b"BEGIN; %b%b" % (self._service, named)
 
     def touched(self, statement: Statement) -> list[str]:
         """Tenant tables that a statement names. An unqualified name counts whatever schema it might mean."""

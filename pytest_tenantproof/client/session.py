@@ -79,5 +79,7 @@ def _sql(name: str) -> str:
 
 
 def rows_of(cursor: Any, rows: list[Any]) -> Rows:
-    """The answer to a statement, whose rows have all been fetched."""
-    return Rows(rows, [column.name for column in cursor.description or ()], cursor.rowcount)
+    """The answer to a statement, whose rows have all been fetched. Names come from libpq: psycopg's cost an object."""
+    result = cursor.pgresult
+    names = [result.fname(n).decode() for n in range(result.nfields)] if result else []
+    return Rows(rows, names, cursor.rowcount)

@@ -28,6 +28,7 @@ _PREFIXES = tuple(
     "dblink lo_ crosstab pg_ls_ pg_logical_ pg_create_ pg_drop_ pg_advisory_lock pg_advisory_unlock "
     "pg_try_advisory_lock pg_stat_reset pg_replication_ pg_wal_ pg_file_ pg_stat_statements_reset".split()
 )
+_SESSION_VIEWS = frozenset({"pg_prepared_statements", "pg_cursors", "pg_stat_activity", "pg_stat_statements"})
 _PLACEHOLDER = re.compile(r"%(?:\(([^)]*)\))?(.)?", re.DOTALL)
 
 
@@ -111,6 +112,8 @@ def _refusal(node: Any) -> str:
         return _forbidden(tuple(part.sval for part in node.funcname))
     if isinstance(node, ast.IntoClause):
         return "SELECT INTO makes a table"
+    if isinstance(node, ast.RangeVar) and node.relname in _SESSION_VIEWS:
+        return f"it reads {node.relname}, where other transactions' statements are"
     if kind.endswith("Stmt") and not isinstance(node, _ALLOWED):
         return f"{kind.removesuffix('Stmt')} is not for a tenant scope"
     target = getattr(node, "relation", None) if isinstance(node, _ALLOWED) else None

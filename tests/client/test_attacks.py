@@ -72,6 +72,8 @@ REFUSED = [
     "VACUUM",
     "UPDATE pg_catalog.pg_settings SET setting = 'none' WHERE name = 'role'",
     "UPDATE pg_settings SET setting = 'none' WHERE name = 'role'",
+    "SELECT statement FROM pg_prepared_statements",
+    "SELECT (SELECT max(query) FROM pg_catalog.pg_stat_activity)",
     "SELECT 'it''s \\' ; COMMIT; --'; SELECT 1",
     "this is not SQL",
     "SELECT $tag$ unfinished",
