@@ -39,8 +39,9 @@ types: $(STAMP)  ## mypy --strict, tests too
 workflows: $(STAMP)  ## actionlint and zizmor on .github/workflows
 	@$(BIN)/actionlint && $(BIN)/zizmor --offline --quiet .github/workflows
 
-docs: $(STAMP)  ## docs/controls/ and catalogue.lock from the code
+docs: $(STAMP)  ## docs/controls/, catalogue.lock and docs/CONFIGURATION.md from the code
 	@$(BIN)/python -m pytest_tenantproof.controls.docs docs/controls
+	@$(BIN)/python -m pytest_tenantproof.config.docs docs/CONFIGURATION.md
 
 check: lint types test  ## everything CI asks for
 

@@ -92,13 +92,22 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Waiver:
+    """[[tenantproof.waivers]]: a finding that is accepted for a time."""
+
     control: str
+    """Id of the control."""
     object: str
+    """The finding's object, or a pattern (*, ?); for a critical control it must hold a name."""
     owner: str
+    """Whose risk it is."""
     approver: str
+    """Who accepted it: somebody else."""
     reason: str
+    """Why it may stay until then."""
     expires: date
+    """The last day it holds, at most a year ahead."""
     ticket: str = ""
+    """Where the work on it is tracked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ __all__ = ["Attestation"]
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """[[tenantproof.attestations]]"""
+    """[[tenantproof.attestations]]: what a person vouches for, because no control can."""
 
     what: str
     """What is attested, e.g. "access reviews were held this quarter"."""

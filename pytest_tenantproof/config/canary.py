@@ -18,7 +18,7 @@ class CanarySettings:
     onboarding_state_column: str = "status"
     """Column that says how an onboarding ended."""
     onboarding_failed: str = "failed"
-    """The value of a failed one."""
+    """The value of a failed one. Table, columns and value must also stand in tenantproof.watched_states."""
     onboarding_time_column: str = "started_at"
     """When it began."""
     onboarding_hours: float = 24.0

@@ -54,6 +54,7 @@ class DerivedTable:
     """[[tenantproof.derived_tables]]: a table whose tenant is computed from another column."""
 
     table: str
+    """The table, as schema.table."""
     tenant: str
     """SQL over the row that gives the tenant as text, e.g. (storage.foldername(name))[1]."""
     prefix: str = ""
@@ -67,6 +68,7 @@ class ChildTable:
     """[[tenantproof.child_tables]]: a table without a tenant column, whose tenant is its parent row's."""
 
     table: str
+    """The table, as schema.table."""
     column: str
     """Column of a NOT NULL foreign key that holds, to a tenant table or to another child table."""
 
