@@ -13,6 +13,8 @@ from pytest_tenantproof.attest.bundle import bundles
 from pytest_tenantproof.cli import VERBS
 from pytest_tenantproof.config.docs import page
 from pytest_tenantproof.config.load import settings_from
+from pytest_tenantproof.controls import catalogue
+from pytest_tenantproof.controls.judge import functions
 from pytest_tenantproof.demo import load_demo
 from pytest_tenantproof.migrate import apply, migrations_folder
 from pytest_tenantproof.target import find_bin, start
@@ -48,6 +50,27 @@ def test_links_lead_somewhere_and_verbs_exist(path: Path) -> None:
             assert (path.parent / link).exists(), link
     for verb in re.findall(r"`tenantproof ([a-z-]+)[^`]*`", text):
         assert verb in VERBS, verb
+
+
+def _ids(text: str) -> set[str]:
+    """Control ids that a cell names: TP101, TP2xx, TP104-TP107."""
+    found = set(re.findall(r"TP\d{3}", text))
+    for digit in re.findall(r"TP(\d)xx", text):
+        found |= {i for i in functions() if i[2] == digit}
+    for first, last in re.findall(r"(TP\d{3})-(TP\d{3})", text):
+        found |= {i for i in functions() if first <= i <= last}
+    return found
+
+
+def test_the_checklist_of_the_readme_names_the_controls_of_each_item() -> None:
+    part = (REPOSITORY / "README.md").read_text().partition("The checklist,")[2]
+    rows = [line.strip("|").split("|") for line in part.splitlines() if line.startswith("| ")][2:]
+    proven = {row[0].split()[0]: _ids(row[2]) for row in rows}
+    for found in catalogue():
+        item = found.requirement if found.requirement in proven else found.requirement[0]
+        assert found.id in proven[item], (found.id, item)
+    assert set().union(*proven.values()) <= set(functions())
+    assert [row[0] for row in rows if "`" not in row[1]] == []
 
 
 @pytest.fixture
