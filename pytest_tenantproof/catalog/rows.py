@@ -9,6 +9,8 @@ from pytest_tenantproof.catalog import codes
 from pytest_tenantproof.catalog.acl import parse_acl
 from pytest_tenantproof.catalog.model import Function, Publication, PublishedTable, Rule, Setting, Type
 
+__all__ = ["Row", "by_name", "function", "publication", "rule", "setting", "signature", "type_"]
+
 Row = tuple[Any, ...]
 
 _SECRET = re.compile(r"secret|password|token|(?<!_)key|credential", re.I)
