@@ -51,6 +51,7 @@ __all__ = [
     "TenantproofError",
     "UsageError",
     "VerificationError",
+    "plain",
     "redact",
 ]
 
@@ -65,6 +66,11 @@ def redact(text: str) -> str:
     for pattern in _SECRETS:
         text = pattern.sub(r"\g<keep>***", text)
     return text
+
+
+def plain(text: str) -> str:
+    """`text` on one line, without what a terminal would obey: names come from databases and from strangers' files."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class TenantproofError(Exception):
@@ -125,7 +131,7 @@ class VerificationError(TenantproofError):
 
     def __init__(self, reason: str, message: str, *, remedy: str = "") -> None:
         self.reason = reason
-        super().__init__(message, remedy=remedy)
+        super().__init__(plain(message), remedy=plain(remedy))
 
 
 class ScanError(TenantproofError):

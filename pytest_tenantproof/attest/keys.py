@@ -1,6 +1,7 @@
 """Signing keys: PEM files that openssl reads too (RFC 8410), private ones for their owner only."""
 
 import base64
+import binascii
 import os
 import re
 from pathlib import Path
@@ -23,7 +24,10 @@ def _pem(label: str, der: bytes) -> str:
 
 def _unpem(text: str, label: str, prefix: bytes, where: str) -> bytes:
     found = re.fullmatch(rf"\s*-----BEGIN {label}-----\s+([A-Za-z0-9+/=\s]+?)-----END {label}-----\s*", text)
-    der = base64.b64decode("".join(found[1].split())) if found else b""
+    try:
+        der = base64.b64decode("".join(found[1].split()), validate=True) if found else b""
+    except binascii.Error:
+        der = b""
     if not der.startswith(prefix) or len(der) != len(prefix) + 32:
         raise SigningKeyError(
             f"{where} is not an Ed25519 {label.lower()} in PEM.", remedy="make one with `tenantproof keys new`."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pytest_tenantproof.attest import dsse, sign
+from pytest_tenantproof.attest import dsse, keys, sign
 from pytest_tenantproof.attest.bundle import BUNDLE_NAME, next_run_id
 from pytest_tenantproof.attest.statement import PREDICATE, STATEMENT
 from pytest_tenantproof.attest.strictjson import canonical, load
@@ -17,6 +17,7 @@ from pytest_tenantproof.errors import EvidenceError, VerificationError
 __all__ = ["Member", "verify_rollup", "write_rollup"]
 
 _FOLDER = "fleet"
+_SUFFIX = ".intoto.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +47,22 @@ def write_rollup(root: Path, members: Sequence[Member], signer: sign.Signer, now
     folder = root / _FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{next_run_id(folder, now)}.intoto.jsonl"
-        path.write_bytes(dsse.envelope(body, signer))
+        path = folder / f"{next_run_id(folder, now)}{_SUFFIX}"
+        if signer.ephemeral:
+            _own_key_file(path).write_text(keys.public_pem(signer.public))
+        part = path.with_suffix(".part")
+        part.write_bytes(dsse.envelope(body, signer))
+        part.replace(path)
     except OSError as error:
         raise EvidenceError(
             f"the roll-up could not be written: {error.strerror}.", remedy="check free space and permissions."
         ) from error
     return path
+
+
+def _own_key_file(path: Path) -> Path:
+    """Where a roll-up's ephemeral key is, beside it."""
+    return path.with_name(path.name.removesuffix(_SUFFIX) + ".pub")
 
 
 def _digest(bundle: Path) -> str:
@@ -64,9 +74,12 @@ def verify_rollup(
 ) -> tuple[Mapping[str, object], tuple[Verified, ...]]:
     """Verifies a roll-up and every bundle that it names, beside its folder. Returns its predicate and the bundles.
 
+    With `allow_ephemeral` and no trusted key, the key beside it counts: that shows integrity only.
     Raises VerificationError; a bundle that is not the one named is `subject-mismatch`.
     """
-    opened = dsse.open_envelope(path.read_bytes(), {sign.key_id(key): key for key in trusted})
+    own = _own_key_file(path)
+    known = [keys.read_public(own)] if allow_ephemeral and not trusted and own.is_file() else trusted
+    opened = dsse.open_envelope(_read(path), {sign.key_id(key): key for key in known})
     statement = load(opened.payload, "the roll-up")
     predicate, named = statement.get("predicate"), subjects_of(statement.get("subject"))
     if (statement.get("_type"), statement.get("predicateType")) != (STATEMENT, PREDICATE) or not named:
@@ -78,6 +91,12 @@ def verify_rollup(
     if problem := _unlike(predicate, found):
         raise VerificationError("report-inconsistent", f"{path} does not say what its bundles say: {problem}.")
     return predicate, found
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise VerificationError("not-a-bundle", f"{path} is no file.", remedy="name a roll-up.")
+    return path.read_bytes()
 
 
 def _member(root: Path, name: str, digest: str, trusted: Sequence[bytes], allow_ephemeral: bool) -> Verified:

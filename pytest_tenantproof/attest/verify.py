@@ -3,7 +3,7 @@
 json-too-large json-malformed json-duplicate-key envelope-malformed payload-type key-unknown
 signature-invalid statement-malformed subject-missing subject-unexpected subject-mismatch subject-name
 schema-mismatch report-inconsistent verdict-mismatch chain-broken chain-missing not-a-bundle
-timestamp-missing timestamp-malformed timestamp-refused timestamp-mismatch timestamp-untrusted
+timestamp-missing timestamp-malformed timestamp-refused timestamp-mismatch timestamp-untrusted timestamp-apart
 alerts-malformed alerts-mismatch
 """
 
@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from pytest_tenantproof.attest.bundle import (
 from pytest_tenantproof.attest.record import check_schema
 from pytest_tenantproof.attest.strictjson import LARGEST, load
 from pytest_tenantproof.attest.verdict import inconsistency, recomputed
-from pytest_tenantproof.errors import VerificationError
+from pytest_tenantproof.errors import SigningKeyError, VerificationError
 
 __all__ = [
     "Link",
@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_STAMPED_WITHIN = timedelta(minutes=15)
 _OUTSIDE = "tenantproof:"
 
 
@@ -108,7 +109,7 @@ def verify_bundle(
         opened.key_id not in known,
         report,
         digest,
-        _time(files, opened.signature, time) if time else None,
+        _time(files, opened.signature, time, report["finished"]) if time else None,
     )
 
 
@@ -130,28 +131,33 @@ def signed_report(path: Path, trusted: Sequence[bytes], *, allow_ephemeral: bool
     return files["report.json"]
 
 
-def _time(files: Mapping[str, bytes], signature: bytes, wanted: TrustedTime) -> datetime | None:
+def _time(files: Mapping[str, bytes], signature: bytes, wanted: TrustedTime, finished: str) -> datetime | None:
     from pytest_tenantproof.attest.timestamp import read_roots, verify_token
 
     if TIMESTAMP_FILE not in files:
         if wanted.required:
             raise VerificationError("timestamp-missing", "the bundle has no trusted timestamp.")
         return None
-    return verify_token(files[TIMESTAMP_FILE], signature, read_roots(wanted.roots))
+    seen = verify_token(files[TIMESTAMP_FILE], signature, read_roots(wanted.roots))
+    # A run asks as soon as it has signed. Whoever holds the key can date a report back, but not the authority.
+    if abs(seen - datetime.fromisoformat(finished)) > _STAMPED_WITHIN:
+        raise VerificationError("timestamp-apart", f"it says that it finished at {finished}, and was seen at {seen}.")
+    return seen
 
 
 def _files(path: Path, wanted: Collection[str] | None = None) -> dict[str, bytes]:
     """The files of a bundle by name; of a part of them, those that are there."""
     if not path.is_dir() or path.is_symlink():
         raise VerificationError("not-a-bundle", f"{path} is not a folder.", remedy="name a bundle's folder.")
-    found = {}
+    found: dict[str, bytes] = {}
+    left = LARGEST
     for entry in path.iterdir():
         if wanted is not None and entry.name not in wanted:
             continue
         if entry.is_symlink() or not entry.is_file():
             raise VerificationError("subject-unexpected", f"{entry.name!r} is not a plain file.")
-        if entry.stat().st_size > LARGEST:
-            raise VerificationError("json-too-large", f"{entry.name!r} is larger than {LARGEST} bytes.")
+        if (left := left - entry.stat().st_size) < 0:
+            raise VerificationError("json-too-large", f"the files of {path} are larger than {LARGEST} bytes.")
         found[entry.name] = entry.read_bytes()
     return found
 
@@ -159,7 +165,10 @@ def _files(path: Path, wanted: Collection[str] | None = None) -> dict[str, bytes
 def _own_key(files: Mapping[str, bytes]) -> dict[str, bytes]:
     if PUBLIC_KEY_FILE not in files:
         return {}
-    public = keys.load_public(files[PUBLIC_KEY_FILE].decode("ascii", "replace"), PUBLIC_KEY_FILE)
+    try:
+        public = keys.load_public(files[PUBLIC_KEY_FILE].decode("ascii", "replace"), PUBLIC_KEY_FILE)
+    except SigningKeyError as error:
+        raise VerificationError("key-unknown", error.message) from None
     return {sign.key_id(public): public}
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_tenantproof.cli.base import Answer, Verb
 from pytest_tenantproof.cli.gate import judge_by_policy, policy_arguments
-from pytest_tenantproof.errors import UsageError
+from pytest_tenantproof.errors import UsageError, plain
 
 if TYPE_CHECKING:
     from pytest_tenantproof.attest.verify import TrustedTime, Verified
@@ -32,7 +32,8 @@ def _verify(options: argparse.Namespace) -> Answer:
     for path in map(Path, options.paths):
         if path.suffix == ".jsonl":
             predicate, more = verify_rollup(path, trusted, allow_ephemeral=options.allow_ephemeral)
-            lines.append(f"ok {path}: {predicate['result']} over {len(more)} targets")
+            own = "" if trusted else _EPHEMERAL
+            lines.append(f"ok {path}: {predicate['result']} over {len(more)} targets{own}")
             found += more
         elif options.chain:
             said, more = _verify_history(path, trusted, since, time, options)
@@ -51,7 +52,7 @@ def _verify(options: argparse.Namespace) -> Answer:
         + (f", seen by the timestamp authority at {v.trusted_time:%Y-%m-%dT%H:%M:%SZ}" if v.trusted_time else "")
         for v in found
     ]
-    return 0, {"verified": [_told(v) for v in found]}, lines
+    return 0, {"verified": [_told(v) for v in found]}, list(map(plain, lines))
 
 
 def _told(v: "Verified") -> dict[str, Any]:

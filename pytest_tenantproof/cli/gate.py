@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest_tenantproof
 from pytest_tenantproof.cli.base import Answer, Verb
-from pytest_tenantproof.errors import UsageError, VerificationError
+from pytest_tenantproof.errors import UsageError, VerificationError, plain
 
 __all__ = ["VERBS", "judge_by_policy", "policy_arguments"]
 
@@ -51,7 +51,7 @@ def judge_by_policy(options: argparse.Namespace) -> Answer:
         raise VerificationError(
             "policy-refused", "the evidence is not acceptable: " + "; ".join(decision.reasons) + "."
         )
-    lines = [f"yes: {v.target} {v.run_id}" for v in decision.bundles]
+    lines = [plain(f"yes: {v.target} {v.run_id}") for v in decision.bundles]
     return 0, {"accepted": True, "bundles": [str(v.path) for v in decision.bundles]}, lines
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pytest_tenantproof.cli.base import Answer, Verb
+from pytest_tenantproof.errors import plain
 
 __all__ = ["VERBS"]
 
@@ -19,7 +20,8 @@ def _site(options: argparse.Namespace) -> Answer:
     out = Path(options.out)
     built = build(Path(options.evidence), out, trust, datetime.now(UTC), fresh=options.fresh)
     states = ", ".join(f"{count} {state}" for state, count in built.states.items())
-    lines = [f"wrote {out / 'index.html'}: {states}; {built.examined} examined, {built.pages} pages", *built.problems]
+    lines = [f"wrote {out / 'index.html'}: {states}; {built.examined} examined, {built.pages} pages"]
+    lines += map(plain, built.problems)
     return (1 if built.states.get("refused") or built.problems else 0), {"out": str(out), **asdict(built)}, lines
 
 

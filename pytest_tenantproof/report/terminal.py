@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from pytest_tenantproof.errors import plain
 from pytest_tenantproof.report.shape import Report, counts, families, headline, shown_outcome
 
 __all__ = ["checklist"]
@@ -21,11 +22,11 @@ def checklist(report: Report, *, color: bool = False, findings_shown: int = 5) -
         for control in controls:
             outcome = shown_outcome(control)
             mark = _MARKS.get(outcome, outcome)
-            yield f"  {paint(f'{mark:>7}', outcome)}  {control['id']}  {_clean(control['title'])}"
+            yield f"  {paint(f'{mark:>7}', outcome)}  {control['id']}  {plain(control['title'])}"
             if control["reason"]:
-                yield f"           {_clean(control['reason'])}"
+                yield f"           {plain(control['reason'])}"
             if outcome == "waived":
-                yield f"           until {control['waiver']['expires']}: {_clean(control['waiver']['reason'])}"
+                yield f"           until {control['waiver']['expires']}: {plain(control['waiver']['reason'])}"
             yield from _findings(control, findings_shown)
     yield from _elsewhere(report)
     if line := _proven_alarms(report):
@@ -43,7 +44,7 @@ def _elsewhere(report: Report) -> Iterator[str]:
     for there in listed:
         where = f"{there['target']} {there['run_id']}, {there['age_days']} days old" if there["run_id"] else ""
         said = "; ".join(filter(None, (there["problem"], where)))
-        yield f"  {'NO' if there['problem'] else 'ok':>7}  {there['control']}  {_clean(said)}"
+        yield f"  {'NO' if there['problem'] else 'ok':>7}  {there['control']}  {plain(said)}"
 
 
 def _proven_alarms(report: Report) -> str:
@@ -58,13 +59,8 @@ def _proven_alarms(report: Report) -> str:
 
 def _findings(control: Report, shown: int) -> Iterator[str]:
     for finding in control["findings"][:shown]:
-        yield f"           - {_clean(finding['object'])}: {_clean(finding['detail'])}"
+        yield f"           - {plain(finding['object'])}: {plain(finding['detail'])}"
         if finding["fix"]:
-            yield f"             fix: {_clean(finding['fix'])}"
+            yield f"             fix: {plain(finding['fix'])}"
     if (rest := len(control["findings"]) - shown) > 0:
         yield f"           ... and {rest} more in the report"
-
-
-def _clean(text: str) -> str:
-    """Names come from a database: what a terminal would obey is shown as an escape."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

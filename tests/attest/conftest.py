@@ -1,7 +1,10 @@
 """A bundle as a run writes it."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,12 +54,17 @@ def signer() -> Signer:
 def write(tmp_path: Path, signer: Signer) -> WriteBundle:
     """Writes one more bundle below tmp_path/evidence."""
 
+    def report(run_id: str, previous: dict[str, str] | None, by: Signer, *, now: bool) -> dict[str, Any]:
+        run = make_run(previous, run_id, ephemeral=by.ephemeral)
+        when = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return record(replace(run, started=when, finished=when) if now else run)
+
     def again(by: Signer = signer, stamp: Callable[[bytes], bytes | None] | None = None) -> Path:
         return bundle.write_bundle(
             tmp_path / "evidence",
             "prod",
             by,
-            lambda run_id, previous: record(make_run(previous, run_id, ephemeral=by.ephemeral)),
+            lambda run_id, previous: report(run_id, previous, by, now=stamp is not None),
             {"report.html": render_html, "junit.xml": render_junit},
             stamp=stamp,
         )

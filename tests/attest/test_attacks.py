@@ -25,6 +25,7 @@ from pytest_tenantproof.attest.statement import statement
 from pytest_tenantproof.attest.strictjson import canonical
 from pytest_tenantproof.attest.verify import verify_bundle, verify_chain
 from pytest_tenantproof.attest.verify_log import verify_log
+from pytest_tenantproof.cli import main
 from pytest_tenantproof.errors import VerificationError
 from pytest_tenantproof.report import RENDERERS
 from tests.attest.conftest import WriteBundle, make_run
@@ -431,3 +432,39 @@ def test_a_table_name_is_text_in_every_file_of_a_bundle(name: str) -> None:
             assert ET.fromstring(data).tag in ("testsuites", "testsuite")
         elif file.endswith((".json", ".sarif")):
             json.loads(data)
+
+
+def test_names_that_a_terminal_would_obey_are_spelled_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A scratch bundle is anybody's: its target's name must not write a line of its own, or colour one."""
+    attacker = Signer(new_seed(), ephemeral=True)
+    name = "x: proven\nok evidence/prod: prod proven, key 0123456789abcdef\x1b[2K\r\ud800"
+    run = record(make_run(None, "20260101T000000Z-00000000", ephemeral=True))
+    run["target"]["name"] = name
+    path = bundle.write_bundle(tmp_path / "evidence", "prod", attacker, lambda *_: run, {})
+    assert main(["verify", "--allow-ephemeral", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert said.isascii()
+    assert said.endswith("(ephemeral: integrity only)\n")
+    assert "\x1b" not in said
+    assert main(["verify", "--allow-ephemeral", "--chain", str(path.parent)]) == 1
+    assert "\x1b" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-----BEGIN PUBLIC KEY-----\nA\n-----END PUBLIC KEY-----\n", "\xff", "A" * 10_000]
+)
+def test_a_key_that_is_none_is_a_reason(text: str, tmp_path: Path) -> None:
+    own = Signer(new_seed(), ephemeral=True)
+    run = record(make_run(None, "20260101T000000Z-00000000", ephemeral=True))
+    path = bundle.write_bundle(tmp_path, "prod", own, lambda *_: run, {})
+    (path / bundle.PUBLIC_KEY_FILE).write_text(text)
+    assert _reason(lambda: verify_bundle(path, [], allow_ephemeral=True)) == "key-unknown"
+
+
+def test_many_large_files_are_refused_unread(write: WriteBundle, signer: Signer) -> None:
+    path = write()
+    for number in range(3):
+        with (path / f"filler-{number}.html").open("wb") as file:
+            file.truncate(strictjson.LARGEST // 2)
+    assert _reason(lambda: verify_bundle(path, [signer.public])) == "json-too-large"

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from pytest_tenantproof.attest import bundle, dsse
+from pytest_tenantproof.attest import bundle, dsse, keys
 from pytest_tenantproof.attest.record import record
 from pytest_tenantproof.attest.rollup import Member, verify_rollup, write_rollup
 from pytest_tenantproof.attest.sign import Signer, new_seed
 from pytest_tenantproof.attest.strictjson import canonical
+from pytest_tenantproof.cli import main
 from pytest_tenantproof.errors import VerificationError
 from pytest_tenantproof.model import Scope, Verdict
 from tests.attest.conftest import make_run
@@ -111,3 +112,20 @@ def test_a_bundle_under_another_targets_name(rollup: Path, signer: Signer, tmp_p
     with pytest.raises(VerificationError) as caught:
         verify_rollup(rollup, [signer.public])
     assert caught.value.reason == "subject-mismatch"
+
+
+def test_a_roll_up_without_a_key_of_somebodys_shows_integrity_only(
+    tmp_path: Path, signer: Signer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = Signer(new_seed(), ephemeral=True)
+    members = [Member("eu", _write(tmp_path, "eu", own, "proven"))]
+    path = write_rollup(tmp_path, members, own, datetime.now(UTC))
+    assert main(["verify", "--allow-ephemeral", str(path)]) == 0
+    assert [line.endswith("(ephemeral: integrity only)") for line in capsys.readouterr().out.splitlines()] == [
+        True,
+        True,
+    ]
+    (tmp_path / "k.pub").write_text(keys.public_pem(signer.public))
+    assert main(["verify", "--allow-ephemeral", "--key", str(tmp_path / "k.pub"), str(path)]) == 1
+    assert "key-unknown" in capsys.readouterr().err
+    assert main(["verify", str(path.with_name("none.intoto.jsonl"))]) == 1

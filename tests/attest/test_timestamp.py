@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pytest_tenantproof.attest import runlog, timestamp
+from pytest_tenantproof.attest import bundle, runlog, timestamp
 from pytest_tenantproof.attest.authority import Authority
+from pytest_tenantproof.attest.record import record
 from pytest_tenantproof.attest.sign import Signer
 from pytest_tenantproof.attest.verify import TrustedTime, verify_bundle
 from pytest_tenantproof.attest.verify_log import verify_log
 from pytest_tenantproof.errors import ConfigError, EvidenceError, VerificationError
-from tests.attest.conftest import WriteBundle
+from tests.attest.conftest import WriteBundle, make_run
 from tests.attest.tsa import Tsa, serve
 
 
@@ -103,6 +104,23 @@ def test_bundles_carry_their_timestamp(
     with pytest.raises(VerificationError) as caught:
         verify_log(root, [signer.public])
     assert caught.value.reason == "log-run-replaced"
+
+
+def test_a_report_dated_back_is_told_by_its_timestamp(tmp_path: Path, signer: Signer, authority: Authority) -> None:
+    """Whoever holds the signing key can write any date into a report; the authority does not."""
+    path = bundle.write_bundle(
+        tmp_path / "evidence",
+        "prod",
+        signer,
+        lambda run_id, previous: record(make_run(previous, run_id)),
+        {},
+        stamp=lambda signature: authority.stamp(signature).response,
+    )
+    verify_bundle(path, [signer.public])
+    for required in (True, False):
+        with pytest.raises(VerificationError, match="2026-11-23T02:00:05Z") as caught:
+            verify_bundle(path, [signer.public], time=TrustedTime(authority.roots, required=required))
+        assert caught.value.reason == "timestamp-apart"
 
 
 def test_without_a_required_timestamp_no_bundle_is_written(
