@@ -1,6 +1,7 @@
 """The workflows are clean, give no more rights than they need, and the gate refuses what it must."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,38 @@ esac
 """
 
 
+def _script(workflow: str, step: str) -> str:
+    """The shell of a step."""
+    text = (FOLDER / workflow).read_text().partition(f"name: {step}\n")[2]
+    return re.sub(r"^ {10}", "", text.partition("run: |\n")[2].partition("      - name:")[0], flags=re.M)
+
+
+def test_a_canary_leaves_its_newest_evidence_and_open_alerts_to_the_next(tmp_path: Path) -> None:
+    """Also the first one, which finds nothing, and one that wrote no evidence."""
+    (tmp_path / "gh").write_text('#!/bin/sh\ncase "$2" in list) echo 7 ;; download) cp -r kept/. . ;; esac\n')
+    (tmp_path / "gh").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "GITHUB_WORKFLOW_REF": "o/r/.github/workflows/canary.yml@x"}
+    environment |= {"GITHUB_REF_NAME": "main"}
+
+    def step(name: str) -> str:
+        line = ["bash", "-e", "-c", _script("canary.yml", name)]
+        return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert "::warning::" in step("Take over from the run before")
+    step("Leave to the next run")
+    for run in ("20261125T021500Z-00000000", "20261125T023000Z-00000000"):
+        (tmp_path / "evidence" / "prod" / run).mkdir(parents=True)
+    (tmp_path / ".tenantproof").mkdir()
+    (tmp_path / ".tenantproof" / "open.json").write_text("{}")
+    step("Leave to the next run")
+    (tmp_path / "state").rename(tmp_path / "kept")
+    for folder in ("evidence", ".tenantproof"):
+        shutil.rmtree(tmp_path / folder)
+    assert "::warning::" not in step("Take over from the run before")
+    assert [path.name for path in (tmp_path / "evidence" / "prod").iterdir()] == ["20261125T023000Z-00000000"]
+    assert (tmp_path / ".tenantproof" / "open.json").exists()
+
+
 @pytest.mark.parametrize(("run", "given", "passes"), [("", "", False), ("7", "", False), ("7", "found", True)])
 def test_the_gate_fails_without_evidence(tmp_path: Path, run: str, given: str, passes: bool) -> None:
     """The shell of its step, with a stand-in for GitHub; verifying is tested in tests/attest/test_policy.py."""
@@ -74,8 +107,7 @@ def test_the_gate_fails_without_evidence(tmp_path: Path, run: str, given: str, p
     (tmp_path / "gh").chmod(0o755)
     (tmp_path / "found").mkdir()
     (tmp_path / "evidence").mkdir()  # left from an earlier checkout; it must not count
-    text = (FOLDER / "pre-deploy-gate.yml").read_text().partition("name: Fetch the evidence")[2]
-    script = re.sub(r"^ {10}", "", text.partition("run: |\n")[2].partition("      - name:")[0], flags=re.M)
+    script = _script("pre-deploy-gate.yml", "Fetch the evidence")
     environment = {
         "PATH": f"{tmp_path}:/usr/bin:/bin",
         "FAKE_RUN": run,
