@@ -1,34 +1,44 @@
 """Whole evidence runs of a benchmark's target, timed: with one process and with two, in turn, best of several."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["timed"]
+__all__ = ["Timed", "timed"]
+
+_ATTACK = re.compile(r"([\d.]+)s setup +\S*test_probes\.py")
 
 
-def timed(folder: Path, arguments: tuple[str, ...], rounds: int, extra: Mapping[str, str]) -> dict[str, float]:
-    """Seconds of the quickest run for `-n 0` and `-n 2`. Raises SystemExit when a run is not proven."""
-    best: dict[str, float] = {}
+@dataclass(frozen=True)
+class Timed:
+    """Seconds: of the whole command, and of the probes' attack within it, the waiting for other workers included."""
+
+    whole: float
+    attack: float
+
+
+def timed(folder: Path, arguments: tuple[str, ...], rounds: int, extra: Mapping[str, str]) -> dict[str, Timed]:
+    """The quickest runs for `-n 0` and `-n 2`. Raises SystemExit when a run is not proven."""
+    done: dict[str, list[Timed]] = {"0": [], "2": []}
     for _ in range(rounds):
-        for workers in ("0", "2"):
-            took = _run(folder, (*arguments, "-n", workers), extra)
-            best[workers] = min(took, best.get(workers, took))
-    return best
+        for workers, found in done.items():
+            found.append(_run(folder, (*arguments, "-n", workers), extra))
+    return {n: Timed(min(t.whole for t in found), min(t.attack for t in found)) for n, found in done.items()}
 
 
-def _run(folder: Path, arguments: tuple[str, ...], extra: Mapping[str, str]) -> float:
+def _run(folder: Path, arguments: tuple[str, ...], extra: Mapping[str, str]) -> Timed:
     with tempfile.TemporaryDirectory() as evidence:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--evidence-dir={evidence}"]
+        command += ["--durations=20", "--durations-min=0.01", *arguments]
         began = time.monotonic()
-        done = subprocess.run(
-            [*command, *arguments], cwd=folder, env=os.environ | extra, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=folder, env=os.environ | extra, capture_output=True, text=True, check=False)
         took = time.monotonic() - began
     if done.returncode != 0 or "verdict: PROVEN" not in done.stdout:
         raise SystemExit(f"the run was not proven:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
-    return took
+    return Timed(took, max(map(float, _ATTACK.findall(done.stdout)), default=0.0))

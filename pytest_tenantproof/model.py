@@ -129,11 +129,24 @@ class Elsewhere:
 
 @dataclass(frozen=True, slots=True)
 class Falsified:
-    """How many of a control's faults were injected into a clone, and how many it detected."""
+    """How many of a control's faults were injected into a clone, and how many it detected.
+
+    `untried` could not be injected, for `reason`. `others` are further controls that turned red with them and that
+    the faults do not name: the schema, or the control, mixes two things.
+    """
 
     faults: int
     detected: int
     reason: str = ""
+    untried: int = 0
+    others: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        """Missed one: error. Not all could be tried, or there is none to try: not run."""
+        if self.detected < self.faults:
+            return Outcome.ERROR
+        return Outcome.NOT_RUN if self.untried or not self.faults else Outcome.PASSED
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 
 from pytest_tenantproof.errors import EvidenceError
-from pytest_tenantproof.model import Control, Elsewhere, Result, Scope, Verdict
+from pytest_tenantproof.model import Control, Elsewhere, Falsified, Result, Scope, Verdict
 
 __all__ = ["SCHEMA", "Run", "check_schema", "record", "to_bytes"]
 
@@ -92,9 +92,13 @@ def _control(declared: Control, result: Result) -> dict[str, Any]:
         "reason": result.reason,
         "waiver": waiver,
         "duration_s": result.duration_s,
-        "falsified": asdict(result.falsified) if result.falsified else None,
+        "falsified": _falsified(result.falsified) if result.falsified else None,
         "findings": [asdict(finding) for finding in result.findings],
     }
+
+
+def _falsified(found: Falsified) -> dict[str, Any]:
+    return {**asdict(found), "others": list(found.others), "outcome": str(found.outcome)}
 
 
 @cache

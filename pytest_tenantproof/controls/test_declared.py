@@ -37,7 +37,7 @@ def _without_months(snapshot: Snapshot, logs: tuple[str, ...]) -> Snapshot:
     maps=CHANGE,
 )
 @falsified_by("ALTER TABLE {tenant_table} NO FORCE ROW LEVEL SECURITY", also=("TP203",))
-@falsified_by("{disable_freeze_trigger}", also=("TP115", "TP116"))
+@falsified_by("{disable_freeze_trigger}", also=("TP113", "TP115", "TP116"))
 @falsified_by(
     "CREATE ROLE tp_stranger; GRANT SELECT ON {tenant_table} TO tp_stranger", also=("TP205", "TP207", "TP213")
 )

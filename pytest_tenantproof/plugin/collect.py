@@ -101,7 +101,8 @@ def to_wire(result: Result) -> dict[str, Any]:
 
 def from_wire(data: dict[str, Any]) -> Result:
     findings = tuple(Finding(**finding) for finding in data["findings"])
-    falsified = Falsified(**data["falsified"]) if data["falsified"] else None
+    said = data["falsified"]
+    falsified = Falsified(**{**said, "others": tuple(said["others"])}) if said else None
     outcome = Outcome(data["outcome"])
     return Result(
         data["control"],

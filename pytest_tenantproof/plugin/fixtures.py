@@ -131,9 +131,11 @@ def sealed(evidence_run: EvidencePlugin, target: TargetInfo) -> Sealed:
 
 
 @contextlib.contextmanager
-def _reading_rows(evidence_run: EvidencePlugin, target: TargetInfo) -> Iterator[psycopg.Connection[Any]]:
+def _reading_rows(
+    evidence_run: EvidencePlugin, target: TargetInfo, otherwise: type[NotApplicable] = NotApplicable
+) -> Iterator[psycopg.Connection[Any]]:
     """A session that reads tenants' rows: on a live target through its PROBE DSN, as an auditor reads none."""
-    dsn = _probe_dsn(evidence_run, target) if target.class_ == "live" else evidence_run.dsn
+    dsn = _probe_dsn(evidence_run, target, otherwise) if target.class_ == "live" else evidence_run.dsn
     connection, _ = open_session(dsn, target.name, target.class_)
     with connection:
         yield connection
@@ -167,24 +169,27 @@ def last_digests(evidence_run: EvidencePlugin) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def stored(evidence_run: EvidencePlugin, target: TargetInfo, catalog: Catalog) -> tuple[Stored, ...]:
     """Rows that break a constraint."""
-    with _reading_rows(evidence_run, target) as connection:
+    with _reading_rows(evidence_run, target, ProvenElsewhere) as connection:
         return scan(connection, catalog)
 
 
 @pytest.fixture(scope="session")
 def live_probes(evidence_run: EvidencePlugin, target: TargetInfo, catalog: Catalog) -> Probed:
-    """Attacks that only read, on a live target's own tenants, in a read-only session through its PROBE DSN."""
-    if target.class_ != "live":
-        raise NotApplicable("two fresh tenants are attacked here, which shows more (TP301)")
-    connection, _ = open_session(_probe_dsn(evidence_run, target), target.name, target.class_)
-    with connection:
-        return probe_live(connection, catalog)
+    """Attacks that only read, on the target's own tenants; on a live one in a read-only session."""
+    with _reading_rows(evidence_run, target, ProvenElsewhere) as connection:
+        found = probe_live(connection, catalog)
+    if target.class_ != "live" and found.problems and not found.breaches:
+        why = next(iter(found.problems.values()))
+        raise NotApplicable(
+            f"its tenants show too little ({why}); two fresh ones are attacked, which shows more (TP301)"
+        )
+    return found
 
 
-def _probe_dsn(evidence_run: EvidencePlugin, target: TargetInfo) -> str:
+def _probe_dsn(evidence_run: EvidencePlugin, target: TargetInfo, otherwise: type[NotApplicable]) -> str:
     variable = environment_name(target.name, "PROBE_DSN")
     if not os.environ.get(variable, "").strip():
-        raise NotApplicable(f"tenants' rows are read on a live target through {variable} only, which is not set")
+        raise otherwise(f"tenants' rows are read on a live target through {variable} only, which is not set")
     return evidence_run.settings.dsn(target.name, "PROBE")
 
 

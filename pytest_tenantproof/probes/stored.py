@@ -17,7 +17,7 @@ _TIMEOUT = "20s"
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One constraint of one table: whether a row breaks it, or why that is not known."""
+    """A constraint of a table, or that its tenant column is not null: whether a row breaks it, or why none knows."""
 
     table: str
     constraint: str
@@ -26,17 +26,31 @@ class Stored:
 
 
 def scan(connection: psycopg.Connection[Any], catalog: Catalog) -> tuple[Stored, ...]:
-    """Looks for one row that breaks each foreign key and check of the tables that hold tenants' rows.
+    """Looks for one row that breaks each foreign key and check of the tables that hold tenants' rows, and for one
+    that belongs to no tenant.
 
     Reads only, and stops at the first such row. A session bound by row security learns nothing: it says so.
     Raises psycopg.Error only when the session ends.
     """
     roots = (t for t in catalog.isolated_tables if not t.is_partition)
-    found = ((t, c, q) for t in roots for c in t.constraints if (q := _broken(t, c)))
-    return tuple(_look(connection, table, constraint, query) for table, constraint, query in found)
+    found = (each for table in roots for each in (*_tenantless(catalog, table), *_constraints(table)))
+    return tuple(_look(connection, *each) for each in found)
 
 
-def _look(connection: psycopg.Connection[Any], table: Table, constraint: Constraint, query: sql.Composable) -> Stored:
+def _tenantless(catalog: Catalog, table: Table) -> Iterator[tuple[str, str, sql.Composable]]:
+    """A column may read as NOT NULL and hold NULLs: the constraint may never have been validated (PostgreSQL 18)."""
+    if column := catalog.tenant_column(table):
+        query = sql.SQL("SELECT FROM {} WHERE {} IS NULL").format(sql.SQL(table.name), sql.Identifier(column.name))
+        yield table.name, f"that {column.name} is not null", query
+
+
+def _constraints(table: Table) -> Iterator[tuple[str, str, sql.Composable]]:
+    for constraint in table.constraints:
+        if query := _broken(table, constraint):
+            yield table.name, constraint.name, query
+
+
+def _look(connection: psycopg.Connection[Any], table: str, constraint: str, query: sql.Composable) -> Stored:
     try:
         with connection.transaction(force_rollback=True):
             connection.execute(f"SET LOCAL statement_timeout = '{_TIMEOUT}'; SET LOCAL row_security = off")
@@ -44,8 +58,8 @@ def _look(connection: psycopg.Connection[Any], table: Table, constraint: Constra
     except psycopg.Error as error:
         if connection.closed:
             raise
-        return Stored(table.name, constraint.name, unknown=f"SQLSTATE {error.sqlstate}")
-    return Stored(table.name, constraint.name, broken=bool(row and row[0]))
+        return Stored(table, constraint, unknown=f"SQLSTATE {error.sqlstate}")
+    return Stored(table, constraint, broken=bool(row and row[0]))
 
 
 def _broken(table: Table, constraint: Constraint) -> sql.Composable | None:

@@ -15,7 +15,7 @@ import psycopg
 
 from pytest_tenantproof.catalog import Catalog, Snapshot, read_snapshot
 from pytest_tenantproof.config import Settings
-from pytest_tenantproof.controls.judge import judge_function
+from pytest_tenantproof.controls.judge import judge, judge_function, static_ids
 from pytest_tenantproof.declared import Declared
 from pytest_tenantproof.errors import CatalogError, TargetUnreachable
 from pytest_tenantproof.model import Control, Falsified, Fault, Finding, Outcome, Result
@@ -31,10 +31,11 @@ Provide = Callable[[psycopg.Connection[Any], Catalog], Any]
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What became of one fault: seen, missed, or why it could not be tried."""
+    """What became of one fault: seen, missed, or why it could not be tried; and what else turned red."""
 
     seen: bool = False
     untried: str = ""
+    others: tuple[str, ...] = ()
 
 
 class Prover:
@@ -59,18 +60,21 @@ class Prover:
             "trail": follow,
         }
         self._before: dict[str, frozenset[Finding]] = {}
+        self._learned: dict[str, Any] = {}
 
     def falsify(self, control: Control, function: Callable[..., None]) -> Falsified:
         """Tries every fault of a control. How many could not be tried, and why, is in the reason."""
         if lacking := self._lacking(control, function):
-            return Falsified(0, 0, f"not tried on a clone: it needs {', '.join(lacking)}")
+            why = f"not tried on a clone: it needs {', '.join(lacking)}"
+            return Falsified(0, 0, why, untried=len(control.faults))
         if not control.faults:
             return Falsified(0, 0, "it declares no fault")
         tried = [self._try(control, function, fault) for fault in control.faults]
         done = [t for t in tried if not t.untried]
         why = "; ".join(sorted({t.untried for t in tried if t.untried}))
         reason = f"{len(tried) - len(done)} of {len(tried)} faults not tried: {why}" if why else ""
-        return Falsified(len(done), sum(t.seen for t in done), reason)
+        others = tuple(sorted({name for t in done for name in t.others}))
+        return Falsified(len(done), sum(t.seen for t in done), reason, len(tried) - len(done), others)
 
     def _lacking(self, control: Control, function: Callable[..., None]) -> list[str]:
         """Fixtures that the clone cannot give, and that not every fault brings along."""
@@ -87,13 +91,26 @@ class Prover:
         before = self._untouched(control, function)
         try:
             with self._broken(sql, fault.undo):
-                found = self._judge(control, function, fault)
+                catalog = self._catalog(fault)
+                found = self._judge(control, function, fault, catalog)
+                others = self._others(control, fault, catalog)
         except (psycopg.Error, CatalogError) as error:
             code = error.sqlstate if isinstance(error, psycopg.Error) else None
             return Tried(untried=f"the fault could not be made ({code or type(error).__name__})")
         if not fault.sql and found.outcome is Outcome.NOT_RUN:
             return Tried(seen=True)
-        return Tried(seen=found.outcome is Outcome.FAILED and bool(set(found.findings) - before))
+        return Tried(found.outcome is Outcome.FAILED and bool(set(found.findings) - before), others=others)
+
+    def _others(self, control: Control, fault: Fault, catalog: Catalog) -> tuple[str, ...]:
+        """Controls of the catalog alone that the fault turned red as well, and does not name."""
+        expected = {control.id, *fault.also}
+        wanted = [i for i in static_ids() if i not in expected and not i.startswith("TP9")]
+        return tuple(i for i in wanted if set(judge(i, catalog).findings) - self._clean(i)) if fault.sql else ()
+
+    def _clean(self, control_id: str) -> frozenset[Finding]:
+        if control_id not in self._before:
+            self._before[control_id] = frozenset(judge(control_id, self.catalog).findings)
+        return self._before[control_id]
 
     @contextlib.contextmanager
     def _broken(self, sql: str, undo: str) -> Iterator[None]:
@@ -110,15 +127,26 @@ class Prover:
         """What the control finds on the clone as it is: a finding that was there before proves nothing."""
         if control.id not in self._before:
             with rolled_back(self.connection):
-                self._before[control.id] = frozenset(self._judge(control, function, Fault()).findings)
+                found = self._judge(control, function, Fault(), self.catalog)
+            self._before[control.id] = frozenset(found.findings)
         return self._before[control.id]
 
-    def _judge(self, control: Control, function: Callable[..., None], fault: Fault) -> Result:
+    def _catalog(self, fault: Fault) -> Catalog:
         snapshot = read_snapshot(self.connection) if fault.sql else self.catalog.snapshot
-        catalog = Catalog(snapshot, dataclasses.replace(self.settings, **fault.settings))
-        wanted = inspect.signature(function).parameters
-        made = {name: make(self.connection, catalog) for name, make in self.fixtures.items() if name in wanted}
+        return Catalog(snapshot, dataclasses.replace(self.settings, **fault.settings))
+
+    def _judge(self, control: Control, function: Callable[..., None], fault: Fault, catalog: Catalog) -> Result:
+        wanted = inspect.signature(function).parameters.keys() - fault.given.keys()
+        made = {name: self._made(name, fault, catalog) for name in self.fixtures if name in wanted}
         return judge_function(function, control.id, catalog, **(made | dict(fault.given)))
+
+    def _made(self, name: str, fault: Fault, catalog: Catalog) -> Any:
+        """A fixture's value; what was learned of the clone as it is serves every control."""
+        if fault.sql or fault.settings or name == "database":
+            return self.fixtures[name](self.connection, catalog)
+        if name not in self._learned:
+            self._learned[name] = self.fixtures[name](self.connection, catalog)
+        return self._learned[name]
 
 
 @contextlib.contextmanager

@@ -29,8 +29,7 @@ def checklist(report: Report, *, color: bool = False, findings_shown: int = 5) -
                 yield f"           until {control['waiver']['expires']}: {plain(control['waiver']['reason'])}"
             yield from _findings(control, findings_shown)
     yield from _elsewhere(report)
-    if line := _proven_alarms(report):
-        yield line
+    yield from _proven_alarms(report)
     numbers = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in counts(report).items())
     outcome = {"proven": "passed", "failed": "failed"}.get(report["verdict"], "not_run")
     yield f"verdict: {paint(headline(report), outcome)}: {numbers}"
@@ -47,14 +46,17 @@ def _elsewhere(report: Report) -> Iterator[str]:
         yield f"  {'NO' if there['problem'] else 'ok':>7}  {there['control']}  {plain(said)}"
 
 
-def _proven_alarms(report: Report) -> str:
-    """What `--prove` showed: how many faults were injected into a clone, and how many were noticed."""
-    tried = [c["falsified"] for c in report["controls"] if c["falsified"]]
+def _proven_alarms(report: Report) -> Iterator[str]:
+    """What `--prove` showed: how many faults were injected into a clone, and which controls are not proven by it."""
     if "prove" not in report:
-        return ""
-    faults, seen = sum(f["faults"] for f in tried), sum(f["detected"] for f in tried)
-    silent = sum(not f["faults"] for f in tried)
-    return f"prove: {faults} faults injected into a clone, {seen} detected; {silent} controls have none to try there"
+        return
+    tried = [c for c in report["controls"] if c["falsified"]]
+    faults, seen = (sum(c["falsified"][key] for c in tried) for key in ("faults", "detected"))
+    loose = [c for c in tried if c["falsified"].get("outcome", "passed") != "passed"]
+    yield f"prove: {faults} faults injected into a clone, {seen} detected; {len(loose)} controls not proven by that"
+    for control in loose:
+        said = control["falsified"]
+        yield f"  {said['outcome'].replace('_', ' '):>7}  {control['id']}  {plain(said['reason'])}"
 
 
 def _findings(control: Report, shown: int) -> Iterator[str]:

@@ -10,6 +10,7 @@ from tests.plugin.conftest import CONFIG, Run
 from tests.plugin.test_runs import newest
 
 OWN = """
+ALSO = ("TP201", "TP812")
 from pytest_tenantproof import Severity, control, falsified_by
 
 @control("ACME101", title="Sees nothing", severity=Severity.LOW, requirement="A1", maps=None)
@@ -26,6 +27,14 @@ def check_all(catalog, findings):
     for table in catalog.tenant_tables:
         if not table.row_security:
             findings.add(table, "is open")
+
+@control("ACME104", title="Breaks more than it says", severity=Severity.LOW, requirement="A1", maps=None)
+@falsified_by("ALTER TABLE {{tenant_table}} DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY", also=ALSO)
+def check_forced(catalog, findings):
+    '''Row security is forced.'''
+    for table in catalog.tenant_tables:
+        if not table.row_security_forced:
+            findings.add(table, "is not forced")
 
 @control("ACME103", title="Always red", severity=Severity.LOW, requirement="A1", maps=None)
 @falsified_by("SELECT 1")
@@ -50,6 +59,9 @@ def test_every_fault_is_detected_on_a_clone_and_the_target_is_untouched(
     found = falsified(report)
     assert all(f["detected"] == f["faults"] for f in found.values())
     assert sum(f["faults"] for f in found.values()) > 90
+    assert {i: f["others"] for i, f in found.items() if f["others"]} == {}
+    # TP114's fault needs a reference without a foreign key, of which this schema has none.
+    assert {i for i, f in found.items() if f["outcome"] != "passed"} == {"TP114"}
     assert report["prove"] == {"notes": []}
     assert "faults injected into a clone" in done.stdout
     with psycopg.connect(product.dsn()) as connection:
@@ -66,8 +78,18 @@ def test_a_control_that_misses_its_fault_is_an_error(run: Run, tmp_path: Path) -
     outcome = {
         c["id"]: (c["outcome"], c["falsified"]["faults"], c["falsified"]["detected"]) for c in report["controls"]
     }
-    assert outcome == {"ACME101": ("error", 1, 0), "ACME102": ("passed", 1, 1), "ACME103": ("error", 1, 0)}
+    assert outcome == {
+        "ACME101": ("error", 1, 0),
+        "ACME102": ("passed", 1, 1),
+        "ACME103": ("error", 1, 0),
+        "ACME104": ("passed", 1, 1),
+    }
+    assert falsified(report)["ACME104"]["others"] == ["TP203"]
     reason = falsified(report)["ACME102"]["reason"]
+    assert falsified(report)["ACME102"]["outcome"] == "not_run"
+    assert "not run  ACME102  2 of 3 faults not tried" in done.stdout
+    page = (newest(tmp_path, "staging")[0] / "report.html").read_text()
+    assert '<span class="mark not_run">not run</span>' in page.partition('id="prove"')[2].partition("</table>")[0]
     assert "2 of 3 faults not tried" in reason
     assert "42P01" in reason
     assert "nothing of the kind" in reason

@@ -39,6 +39,18 @@ def test_rows_loaded_past_a_valid_key_are_found(connection: psycopg.Connection[o
     assert {f.object for f in found.findings} == {"public.messages"}
 
 
+def test_a_row_of_no_tenant_is_found(connection: psycopg.Connection[object]) -> None:
+    """PostgreSQL 18 takes NOT NULL ... NOT VALID: the column reads as not null, and older rows are what they were."""
+    connection.execute(
+        "ALTER TABLE units DISABLE TRIGGER ALL; ALTER TABLE units ALTER tenant_id DROP NOT NULL;"
+        "INSERT INTO units (tenant_id, development_id, label) SELECT NULL, id, 'x' FROM developments LIMIT 1;"
+        "ALTER TABLE units ADD CONSTRAINT units_tenant_id_not_null NOT NULL tenant_id NOT VALID"
+    )
+    catalog = Catalog(read_snapshot(connection), reference_settings())
+    found = judge("TP311", catalog, stored=scan(connection, catalog))
+    assert [(f.object, "tenant_id is not null" in f.detail) for f in found.findings] == [("public.units", True)]
+
+
 def test_a_session_bound_by_row_security_learns_nothing_of_stored_rows(connection: psycopg.Connection[object]) -> None:
     catalog = Catalog(read_snapshot(connection), reference_settings())
     connection.execute("SET LOCAL ROLE authenticated")

@@ -11,6 +11,7 @@ import psycopg
 
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.catalog.model import Table
+from pytest_tenantproof.probes.defences import no_row_security
 from pytest_tenantproof.probes.rows import savepoint
 from pytest_tenantproof.probes.trail.scene import Flaw, Scene, Tried
 from pytest_tenantproof.probes.values import ident
@@ -72,7 +73,10 @@ def _defences_down(scene: Scene, log: Table, roles: tuple[str, ...]) -> None:
     everybody, owner = ", ".join(map(ident, roles)), "" if scene.superuser else log.owner
     _lower(scene, "", f"GRANT USAGE ON SCHEMA {ident(log.schema)} TO {everybody}")
     _lower(scene, owner, f"GRANT SELECT, UPDATE, DELETE, TRUNCATE ON {log.name} TO {everybody}")
-    _lower(scene, owner, f"ALTER TABLE {log.name} DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY")
+    if scene.superuser:
+        no_row_security(scene.connection, log)
+    else:
+        _lower(scene, owner, f"ALTER TABLE {log.name} DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY")
 
 
 def _lower(scene: Scene, role: str, sql: str) -> None:
