@@ -46,9 +46,11 @@ def main(folder: str, run: str, key_file: str, wanted: str = "") -> None:
     me = hashlib.sha256(bytes(private.public_key)).hexdigest()[:16]
     tenant = None if wanted in ("", "--schema") else wanted
     archive = next(a for a in manifest["archives"] if a["tenant"] == tenant)
-    keys = json.loads((root / archive["key_object"]).read_bytes())["keys"]
-    boxes = next(entry["boxes"] for entry in keys if entry["tenant"] == tenant)
-    data_key = SealedBox(private).decrypt(base64.b64decode(boxes[me]))
+    wrapped = json.loads((root / archive["key_object"]).read_bytes())
+    wrapping = AESGCM(SealedBox(private).decrypt(base64.b64decode(wrapped["boxes"][me])))
+    sealed = base64.b64decode(next(entry["key"] for entry in wrapped["keys"] if entry["tenant"] == tenant))
+    whose = json.dumps([wrapped["schema"], run, tenant], separators=(",", ":")).encode()
+    data_key = wrapping.decrypt(sealed[:12], sealed[12:], whose)
     tables = manifest["tables"]
     listed = json.dumps([[t["name"], t["columns"]] for t in tables], separators=(",", ":"))
     tables_sha256 = hashlib.sha256(listed.encode()).hexdigest()

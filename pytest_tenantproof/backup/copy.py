@@ -77,13 +77,17 @@ class _UnitCopy:
         gathered = _gathered(self.connection, table, shares) if len(shares) > 1 else None
         for share in shares:
             if gathered is not None:
-                assert share.tenant is not None
-                yield share.tenant, self._segment(table, place, share, gathered.pop(share.tenant))
+                yield share.tenant, self._segment(table, place, share, gathered.pop(share.tenant or ""))[0]
                 continue
             with contextlib.closing(_lines(self.connection, _one(table, share))) as lines:
-                yield share.tenant, self._segment(table, place, share, lines)
+                segment, poured = self._segment(table, place, share, lines)
+            for line in (poured.first, poured.last):
+                _check_line(line, table, share.tenant)
+            yield share.tenant, segment
 
-    def _segment(self, table: PlannedTable, place: int, share: Share, lines: Iterable[memoryview | bytes]) -> Segment:
+    def _segment(
+        self, table: PlannedTable, place: int, share: Share, lines: Iterable[memoryview | bytes]
+    ) -> tuple[Segment, "_Poured"]:
         context = segment_context(self.job.run, share.tenant, table.name, self.job.tables_sha256)
         key, counted = bytes.fromhex(share.key), share.rows[place]
         segment = SegmentWriter(self.writer.write, key, context, compressor=self.compressor)
@@ -91,11 +95,9 @@ class _UnitCopy:
         digest = segment.close()
         if poured.rows != counted:
             raise BackupError(f"{table.name} gave {poured.rows} rows where {counted} were counted.", remedy=_AGAIN)
-        for line in (poured.first, poured.last):
-            _check_line(line, table, share.tenant)
         offset = self.offset
         self.offset += digest.length
-        return _described(table.name, self.unit.object, offset, counted, digest, poured.digests)
+        return _described(table.name, self.unit.object, offset, counted, digest, poured.digests), poured
 
 
 def _described(
@@ -173,7 +175,8 @@ def _gathered(
 ) -> dict[str, list[bytes]] | None:
     """The lines of many small tenants, sorted out here: a server that brings them in order reads its pages in
     disorder, which costs it more than all else. None when they are too many to hold; then each is read by itself."""
-    found: dict[bytes, list[bytes]] = {escaped(share.tenant or ""): [] for share in shares}
+    tenants = {share.tenant or "": escaped(share.tenant or "") for share in shares}
+    found: dict[bytes, list[bytes]] = {as_written: [] for as_written in tenants.values()}
     held = 0
     with contextlib.closing(_lines(connection, _many(table, shares))) as lines:
         try:
@@ -185,7 +188,7 @@ def _gathered(
                     return None
         except KeyError:
             raise BackupError(f"{table.name} gave another tenant's row.", remedy=_AGAIN) from None
-    return {share.tenant or "": found[escaped(share.tenant or "")] for share in shares}
+    return {tenant: found[as_written] for tenant, as_written in tenants.items()}
 
 
 @dataclass(slots=True)

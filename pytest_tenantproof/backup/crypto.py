@@ -1,6 +1,7 @@
 """The only place of this room that touches primitives.
 
-Data keys are random, one for each tenant and run, wrapped to X25519 recipients (libsodium sealed box).
+Data keys are random, one for each tenant and run, and sealed by the wrapping key of their key object (AES-256-GCM),
+which is random too and wrapped to X25519 recipients (libsodium sealed box): one costly box for many tenants.
 Chunks are sealed as in STREAM (Hoang, Reyhanitabar, Rogaway, Vizár 2015): AES-256-GCM under a key of their
 own segment, the nonce being an 11-byte counter and a final flag, so that nothing can be cut, reordered or
 repeated unnoticed; the segment's context is bound as associated data and into the derivation of its key.
@@ -31,8 +32,10 @@ __all__ = [
     "data_key_id",
     "new_data_key",
     "new_keypair",
+    "open_key",
     "parse_private",
     "parse_recipient",
+    "seal_key",
     "unwrap",
     "wrap",
 ]
@@ -111,19 +114,19 @@ def data_key_id(key: bytes) -> str:
     return hashlib.sha256(b"tenantproof/data-key/1\n" + key).hexdigest()[:32]
 
 
-def wrap(data_key: bytes, recipients: Iterable[Recipient]) -> dict[str, str]:
-    """The data key sealed to each recipient, by recipient id, as base64. Raises FormatError for a weak public key."""
+def wrap(key: bytes, recipients: Iterable[Recipient]) -> dict[str, str]:
+    """The key sealed to each recipient, by recipient id, as base64. Raises FormatError for a weak public key."""
     try:
-        return {to.id: base64.b64encode(SealedBox(PublicKey(to.key)).encrypt(data_key)).decode() for to in recipients}
+        return {to.id: base64.b64encode(SealedBox(PublicKey(to.key)).encrypt(key)).decode() for to in recipients}
     except CryptoError:
         raise FormatError(
-            "a data key cannot be wrapped to a recipient.",
+            "a key cannot be wrapped to a recipient.",
             remedy="make a new key with `tenantproof keys new --backup`.",
         ) from None
 
 
 def unwrap(boxes: Mapping[str, str], pair: BackupKeypair) -> bytes:
-    """The data key. Raises BackupError for a key that is no recipient, FormatError for a damaged box."""
+    """The wrapped key. Raises BackupError for a key that is no recipient, FormatError for a damaged box."""
     if pair.recipient.id not in boxes:
         raise BackupError(
             f"the private key {pair.recipient.id} cannot read this: it is wrapped to {', '.join(boxes)}.",
@@ -138,6 +141,26 @@ def unwrap(boxes: Mapping[str, str], pair: BackupKeypair) -> bytes:
         ) from None
     if len(key) != 32:
         raise FormatError("a wrapped key has the wrong length.", remedy="use another backup.")
+    return key
+
+
+def seal_key(wrapping: bytes, data_key: bytes, context: bytes) -> str:
+    """The data key under its object's wrapping key, bound to `context` (whose key it is), as base64."""
+    nonce = os.urandom(12)
+    return base64.b64encode(nonce + AESGCM(wrapping).encrypt(nonce, data_key, context)).decode()
+
+
+def open_key(wrapping: bytes, sealed: str, context: bytes) -> bytes:
+    """The inverse of `seal_key`. Raises FormatError for anything damaged or of another context."""
+    try:
+        raw = base64.b64decode(sealed, validate=True)
+        key = AESGCM(wrapping).decrypt(raw[:12], raw[12:], context)
+    except (InvalidTag, binascii.Error, ValueError):
+        key = b""
+    if len(key) != 32:
+        raise FormatError(
+            "a wrapped key is damaged.", remedy="take an older version of the key object, or another backup."
+        )
     return key
 
 

@@ -92,7 +92,7 @@ def _read(store: Store, name: str, trusted: Mapping[str, bytes]) -> _Entry:
 
 def runs_with_key(key_store: Store, tenant: str) -> tuple[str, ...]:
     """The runs that still hold a key of this tenant."""
-    return tuple(run for run, keys in _key_objects(key_store, tenant) if keys.boxes.get(tenant) is not None)
+    return tuple(run for run, keys in _key_objects(key_store, tenant) if keys.keys.get(tenant) is not None)
 
 
 def _key_objects(key_store: Store, tenant: str) -> Iterator[tuple[str, WrappedKeys]]:
@@ -123,11 +123,11 @@ def destroy_keys(key_store: Store, tenant: str) -> tuple[str, ...]:
     """
     done, kept = [], []
     for run, keys in list(_key_objects(key_store, tenant)):
-        if tenant not in keys.boxes:
+        if tenant not in keys.keys:
             continue
         name = key_name(run, tenant)
-        if keys.boxes[tenant] is not None:
-            key_store.put(name, WrappedKeys(run, {**keys.boxes, tenant: None}).to_json(), replace=True)
+        if keys.keys[tenant] is not None:
+            key_store.put(name, keys.without(tenant).to_json(), replace=True)
             done.append(run)
         try:
             key_store.delete_older(name)

@@ -35,12 +35,13 @@ CHUNK_BYTES = 1 << 20
 HEADER_BYTES = len(MAGIC) + SALT_BYTES
 _SEALED = CHUNK_BYTES + TAG_BYTES
 _READ = 1 << 18
+_JSON = json.JSONEncoder(separators=(",", ":")).encode
 _DAMAGED = "use another copy of the object, or an older backup."
 
 
 def segment_context(run: str, tenant: str | None, table: str, tables_sha256: str) -> bytes:
     """What every chunk is bound to: run, tenant (None: global), table and the backup's set of tables."""
-    return json.dumps([FORMAT, run, tenant, table, tables_sha256], separators=(",", ":")).encode()
+    return _JSON([FORMAT, run, tenant, table, tables_sha256]).encode()
 
 
 class Fingerprint:
@@ -94,12 +95,7 @@ class SegmentWriter:
         self._pending = bytearray()
         self._plain, self._sealed = hashlib.sha256(), hashlib.sha256()
         self._bytes = self._length = 0
-        self._emit(MAGIC + salt)
-
-    def _emit(self, data: bytes) -> None:
-        self._sealed.update(data)
-        self._length += len(data)
-        self._sink(data)
+        self._head = MAGIC + salt
 
     def write(self, plain: bytes | bytearray) -> None:
         self._plain.update(plain)
@@ -111,7 +107,11 @@ class SegmentWriter:
     def _seal(self, *, final: bool) -> None:
         chunk = bytes(self._pending[:CHUNK_BYTES])
         del self._pending[:CHUNK_BYTES]
-        self._emit(self._cipher.seal(chunk, final=final))
+        stored = self._head + self._cipher.seal(chunk, final=final)
+        self._head = b""
+        self._sealed.update(stored)
+        self._length += len(stored)
+        self._sink(stored)
 
     def close(self) -> SegmentDigest:
         self._pending += self._stream.flush()

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_tenantproof.backup.crypto import BackupKeypair, Recipient, data_key_id, new_keypair, unwrap, wrap
+from pytest_tenantproof.backup.crypto import BackupKeypair, Recipient, data_key_id, new_keypair
 from pytest_tenantproof.backup.erasure import destroy_keys, erased_tenants
-from pytest_tenantproof.backup.keyring import WrappedKeys, read_keys
+from pytest_tenantproof.backup.keyring import read_keys, wrapped_keys
 from pytest_tenantproof.backup.manifest import Archive
 from pytest_tenantproof.backup.runs import find_runs, load_manifest
 from pytest_tenantproof.backup.store import DeletionDenied, ObjectLocked, Store
@@ -79,17 +79,15 @@ def _object(
     recipients: Sequence[Recipient],
 ) -> bool:
     """Whether the key object had to be written."""
-    boxes = dict(read_keys(key_store, name, run).boxes)
-    if set(boxes) != {archive.tenant for archive in archives}:
+    wrapped = read_keys(key_store, name, run)
+    if set(wrapped.keys) != {archive.tenant for archive in archives}:
         raise FormatError(f"{name} does not hold the keys that its manifest names.", remedy="bring back a whole one.")
-    wanted = {recipient.id for recipient in recipients}
-    stale = any(found is not None and set(found) != wanted for found in boxes.values())
+    stale = set(wrapped.boxes) != {recipient.id for recipient in recipients}
     if stale:
+        keys = wrapped.open(pair)
         for archive in archives:
-            found = boxes[archive.tenant]
-            if found is not None:
-                boxes[archive.tenant] = wrap(_checked(unwrap(found, pair), archive), recipients)
-        key_store.put(name, WrappedKeys(run, boxes).to_json(), replace=True)
+            _check(keys[archive.tenant], archive)
+        key_store.put(name, wrapped_keys(run, keys, recipients).to_json(), replace=True)
     try:
         key_store.delete_older(name)
     except (ObjectLocked, DeletionDenied) as error:
@@ -100,10 +98,9 @@ def _object(
     return stale
 
 
-def _checked(key: bytes, archive: Archive) -> bytes:
-    if data_key_id(key) != archive.key_id:
+def _check(key: bytes | None, archive: Archive) -> None:
+    if key is not None and data_key_id(key) != archive.key_id:
         raise FormatError(
             f"{archive.key_object} holds another key than the manifest says.",
             remedy="bring back an older version of it, or give this backup up.",
         )
-    return key

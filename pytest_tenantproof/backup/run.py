@@ -15,7 +15,7 @@ from pytest_tenantproof.attest.sign import Signer
 from pytest_tenantproof.backup import runs
 from pytest_tenantproof.backup.copy import Copied
 from pytest_tenantproof.backup.crew import Crew
-from pytest_tenantproof.backup.crypto import Recipient, data_key_id, new_data_key, wrap
+from pytest_tenantproof.backup.crypto import Recipient, data_key_id, new_data_key
 from pytest_tenantproof.backup.events import BackupFailed, failure
 from pytest_tenantproof.backup.format import Fingerprint, SegmentWriter, segment_context
 from pytest_tenantproof.backup.keyring import key_objects
@@ -213,8 +213,7 @@ class _Run:
         return crew.copy_all(units, seconds=limit, aside=lambda: self._aside(source), done=done)
 
     def _aside(self, source: Source) -> None:
-        wrapped = ((tenant, wrap(key, self.recipients)) for tenant, key in self.keys.items())
-        objects = key_objects(self.run, wrapped)
+        objects = key_objects(self.run, self.keys, self.recipients)
         self.key_store.put_many((name, keys.to_json()) for name, keys in objects.items())
         self.store.put(OPEN_SCRIPT, open_script(), replace=True)
         self.catalog = to_json(read_snapshot(self.held.connection))

@@ -64,7 +64,7 @@ def test_erasing_again_finishes_what_was_interrupted(scene: Scene, store: Store)
     again = erase(scene, store, gone)
     assert again.runs == (runs[1],)
     assert again.entry == first.entry
-    assert read_keys(store, name, runs[1]).boxes[gone] is None
+    assert read_keys(store, name, runs[1]).keys[gone] is None
     assert len(list(store.list("erasures/"))) == 1
 
 

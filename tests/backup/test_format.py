@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pytest_tenantproof.backup.crypto import (
     data_key_id,
     new_data_key,
     new_keypair,
+    open_key,
     parse_private,
     parse_recipient,
     unwrap,
@@ -29,6 +31,7 @@ from pytest_tenantproof.backup.format import (
     open_segment,
     segment_context,
 )
+from pytest_tenantproof.backup.keyring import key_context, wrapped_keys
 from pytest_tenantproof.errors import BackupError, FormatError
 
 KEY = bytes(range(32))
@@ -259,6 +262,27 @@ def test_a_weak_recipient_is_refused() -> None:
         wrap(new_data_key(), [weak])
 
 
+def test_a_data_key_fits_its_tenant_and_run_alone() -> None:
+    """Whoever may write key objects cannot give a tenant another one's key, or an older run's."""
+    pair, run, other = new_keypair(), "20261124T020000Z-0a1b2c3d", "20261124T020000Z-0a1b2c3e"
+    keys: dict[str | None, bytes | None] = {"a": new_data_key(), "b": new_data_key(), None: new_data_key(), "e": None}
+    wrapped = wrapped_keys(run, keys, [pair.recipient])
+    assert wrapped.open(pair) == keys
+    assert wrapped.without("a").open(pair) == keys | {"a": None}
+    swapped = {**wrapped.keys, "a": wrapped.keys["b"], "b": wrapped.keys["a"]}
+    for found in (replace(wrapped, keys=swapped), replace(wrapped, run=other)):
+        with pytest.raises(FormatError, match="damaged"):
+            found.open(pair)
+    again = wrapped_keys(run, keys, [pair.recipient])
+    with pytest.raises(FormatError, match="damaged"):
+        replace(again, boxes=wrapped.boxes).open(pair)
+    sealed = bytearray(base64.b64decode(wrapped.keys["a"] or ""))
+    for at in range(len(sealed)):
+        damaged = bytes(sealed[:at]) + bytes([sealed[at] ^ 1]) + bytes(sealed[at + 1 :])
+        with pytest.raises(FormatError):
+            replace(wrapped, keys={"a": base64.b64encode(damaged).decode()}).open(pair)
+
+
 # --- vectors: written once, readable for ever ------------------------------------------------------------
 
 
@@ -275,7 +299,9 @@ def test_there_are_vectors() -> None:
 def test_vectors_are_read(vector: dict[str, str]) -> None:
     key, context = bytes.fromhex(vector["data_key"]), vector["context"].encode()
     pair = parse_private(vector["private_key"])
-    assert unwrap({pair.recipient.id: vector["wrapped"]}, pair) == key
+    wrapping = unwrap({pair.recipient.id: vector["box"]}, pair)
+    run, tenant = json.loads(vector["context"])[1:3]
+    assert open_key(wrapping, vector["wrapped"], key_context(run, tenant)) == key
     assert data_key_id(key) == vector["key_id"]
     stored = base64.b64decode(vector["segment"])
     assert opened(stored, key, context) == base64.b64decode(vector["plain"])

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from psycopg import sql
 
-from pytest_tenantproof.backup import BackupFailed, find_runs, load_manifest, open_store
+from pytest_tenantproof.backup import BackupFailed, copy, find_runs, load_manifest, open_store
 from pytest_tenantproof.backup.format import Fingerprint
+from pytest_tenantproof.backup.plan import PlannedTable
 from tests.backup.support import Scene, contents, copied, seed
 
 
@@ -164,3 +166,25 @@ def test_memory_stays_bounded_whatever_a_tenants_size(scene: Scene, new_database
     os.waitpid(child, 0)
     os.close(say)
     assert 0 < int(os.read(told, 100)) < 250 * 1024
+
+
+def test_rows_of_many_tenants_that_are_too_many_to_hold(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then each tenant is read by itself: nothing else changes."""
+
+    def rows() -> dict[tuple[str | None, str], list[bytes]]:
+        found = contents(open_store(scene.store), scene, scene.run().run)
+        return {key: sorted(text.splitlines()) for key, text in found.items() if not key[1].startswith("@")}
+
+    before = rows()
+    monkeypatch.setattr(copy, "_HELD", 1000)
+    assert rows() == before
+
+
+def test_a_row_of_nobody_asked_for_ends_a_backup(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def all_rows(table: PlannedTable, _: object) -> sql.Composed:
+        return copy._copy(f"SELECT ({table.tenant})::text, {table.column_list} FROM {table.source}")
+
+    monkeypatch.setattr(copy, "_many", all_rows)
+    with pytest.raises(BackupFailed, match="another tenant's row"):
+        scene.run()
+    assert not list(find_runs(open_store(scene.store)))

@@ -16,7 +16,8 @@ import pytest
 
 from pytest_tenantproof.attest import keys
 from pytest_tenantproof.backup import KeyRing, find_runs, load_manifest, parse_private
-from pytest_tenantproof.backup.crypto import new_keypair
+from pytest_tenantproof.backup.crypto import new_data_key, new_keypair
+from pytest_tenantproof.backup.keyring import wrapped_keys
 from pytest_tenantproof.backup.manifest import manifest_name
 from pytest_tenantproof.backup.store import LocalStore, Store
 from pytest_tenantproof.backup.trust import trusted_keys
@@ -265,6 +266,12 @@ def test_a_substituted_key_is_never_passed_on(desk: Desk) -> None:
     stolen = json.loads(b"".join(desk.store.read(f"keys/{other['run']}/@shared.json")))
     desk.store.put(name, json.dumps(stolen | {"run": made["run"]}).encode(), replace=True)
     desk("keys", "rotate", "--dir", "new")
+    status, answer = desk("keys", "rewrap", "--target", "prod", "--key", "old.key")
+    assert (status, answer["error"]) == (1, "FormatError")
+    assert "damaged" in answer["message"]
+    # Anyone can wrap a key of their own to a public key; the signed manifest knows which one it has to be.
+    forged = wrapped_keys(made["run"], {None: new_data_key()}, [desk.reader.recipient])
+    desk.store.put(name, forged.to_json(), replace=True)
     status, answer = desk("keys", "rewrap", "--target", "prod", "--key", "old.key")
     assert (status, answer["error"]) == (1, "FormatError")
     assert "another key" in answer["message"]

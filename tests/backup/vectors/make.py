@@ -4,9 +4,11 @@ import base64
 import json
 from pathlib import Path
 
-from pytest_tenantproof.backup.crypto import data_key_id, new_keypair, wrap
+from pytest_tenantproof.backup.crypto import data_key_id, new_keypair, seal_key, wrap
 from pytest_tenantproof.backup.format import Fingerprint, SegmentWriter, segment_context
+from pytest_tenantproof.backup.keyring import key_context
 
+WRAPPING = b"w" * 32
 CASES = {
     "rows of a tenant": ("6f1c0c9e", "public.messages", "".join(f"{n}\tline {n}\\n\\\\.\n" for n in range(40))),
     "no rows": ("6f1c0c9e", "public.units", ""),
@@ -30,7 +32,8 @@ def main() -> None:
                 "data_key": key.hex(),
                 "key_id": data_key_id(key),
                 "private_key": pair.private_text,
-                "wrapped": wrap(key, [pair.recipient])[pair.recipient.id],
+                "box": wrap(WRAPPING, [pair.recipient])[pair.recipient.id],
+                "wrapped": seal_key(WRAPPING, key, key_context("20261124T020000Z-0a1b2c3d", tenant)),
                 "context": context.decode(),
                 "plain": base64.b64encode(text.encode()).decode(),
                 "fingerprint": fingerprint.hex(),
