@@ -3,11 +3,27 @@
 import re
 from collections.abc import Mapping
 
+from pglast.keywords import COL_NAME_KEYWORDS, RESERVED_KEYWORDS, TYPE_FUNC_NAME_KEYWORDS
+
 from pytest_tenantproof.catalog.model import Column, Table
 
-__all__ = ["foreign_key_hints", "singular"]
+__all__ = ["LOOKUPS", "foreign_key_hints", "quoted", "singular"]
+
+LOOKUPS = frozenset({"slug", "subdomain", "domain", "hostname", "host", "handle", "code"})
+"""Columns of the registry that a request may be resolved to a tenant by."""
+
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
+_RESERVED = frozenset(keyword.lower() for keyword in (*RESERVED_KEYWORDS, *TYPE_FUNC_NAME_KEYWORDS, *COL_NAME_KEYWORDS))
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 _ID_TYPES = re.compile(r"^(uuid|bigint|integer|smallint|text|character varying.*)(\[\])?$")
+
+
+def quoted(name: str) -> str:
+    """A name as it stands in SQL: as format('%I') writes it."""
+    if _PLAIN.fullmatch(name) and name not in _RESERVED:
+        return name
+    return '"' + name.replace('"', '""') + '"'
 
 
 def singular(name: str) -> str:
@@ -19,13 +35,18 @@ def singular(name: str) -> str:
 
 
 def foreign_key_hints(column: Column, tables: Mapping[str, Table]) -> Table | None:
-    """The table that a column called `unit_id`, `other_unit_id`, `unit_ref` or `unit_ids` seems to name.
+    """The table that a column called `unit_id`, `otherUnitId`, `unit_ref` or `unit_ids` seems to name.
 
     `tables` by the singular of their bare names. The longest name that fits wins.
     """
-    found = re.fullmatch(r"(.+)_(ids?|uuids?|refs?|fk)", column.name)
+    found = re.fullmatch(r"(.+)_(ids?|uuids?|refs?|fk)", _snake(column.name))
     if not found or not (_ID_TYPES.match(column.type) or (found[2].endswith("s") and column.type in ("jsonb", "json"))):
         return None
-    words = found[1].split("_")
+    words, named = found[1].split("_"), {_snake(name): table for name, table in tables.items()}
     endings = ("_".join(words[at:]) for at in range(len(words)))
-    return next((tables[ending] for ending in endings if ending in tables), None)
+    return next((named[ending] for ending in endings if ending in named), None)
+
+
+def _snake(name: str) -> str:
+    """projectId and project_id are the same name in two styles."""
+    return _HUMP.sub("_", name).lower()

@@ -2,13 +2,11 @@
 
 from pytest_tenantproof.catalog import Catalog, Kind
 from pytest_tenantproof.catalog.expressions import same_expression
-from pytest_tenantproof.catalog.names import foreign_key_hints, singular
+from pytest_tenantproof.catalog.names import LOOKUPS, foreign_key_hints, singular
 from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._bound import prover
 from pytest_tenantproof.controls._maps import ACCESS, INTEGRITY
 from pytest_tenantproof.model import Severity
-
-_LOOKUPS = frozenset({"slug", "subdomain", "domain", "hostname", "host", "handle", "code"})
 
 
 @control(
@@ -73,7 +71,7 @@ def test_tenant_column_is_not_null(catalog: Catalog, findings: Findings) -> None
     maps=INTEGRITY,
 )
 @falsified_by(
-    "CREATE TABLE {schema}.mistyped (id uuid PRIMARY KEY, {tenant_column} text NOT NULL)",
+    "CREATE TABLE {schema}.mistyped (id uuid PRIMARY KEY, {tenant_column} {other_type} NOT NULL)",
     also=("TP104", "TP111", "TP201", "TP203", "TP501", "TP505", "TP812"),
 )
 def test_tenant_column_has_the_registry_type(catalog: Catalog, findings: Findings) -> None:
@@ -193,7 +191,7 @@ def test_registry_lookups_are_unique(catalog: Catalog, findings: Findings) -> No
         by_expression = any(
             i.unique and "" in i.columns and f"({column.name})" in i.definition for i in registry.indexes
         )
-        if column.name in _LOOKUPS and (column.name,) not in unique and not by_expression:
+        if column.name in LOOKUPS and (column.name,) not in unique and not by_expression:
             fix = f"ALTER TABLE {registry.name} ADD UNIQUE ({column.name});"
             findings.add(registry, f"{column.name} is not unique", fix=fix)
 

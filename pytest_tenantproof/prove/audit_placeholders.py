@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.catalog.model import Function, Table
+from pytest_tenantproof.catalog.names import quoted
 from pytest_tenantproof.controls._audit import OPERATION, fires, records, refuses
 
 __all__ = ["audit_placeholders"]
@@ -15,14 +16,14 @@ def audit_placeholders(catalog: Catalog, table: Table) -> Iterator[tuple[str, st
     writers = [t for t in table.triggers if records(catalog, t)]
     rows = next((t.name for t in writers if "UPDATE" in t.events), "")
     if rows:
-        yield "drop_audit_trigger", f"DROP TRIGGER {rows} ON {table.name}"
-        yield "weaken_audit_trigger", f"ALTER TABLE {table.name} ENABLE TRIGGER {rows}"
+        yield "drop_audit_trigger", f"DROP TRIGGER {quoted(rows)} ON {table.name}"
+        yield "weaken_audit_trigger", f"ALTER TABLE {table.name} ENABLE TRIGGER {quoted(rows)}"
         yield from _functions(catalog.functions[next(t.function for t in writers if t.name == rows)])
     for trigger in table.triggers:
         if trigger.events == ("TRUNCATE",):
-            yield "drop_truncate_trigger", f"DROP TRIGGER {trigger.name} ON {table.name}"
+            yield "drop_truncate_trigger", f"DROP TRIGGER {quoted(trigger.name)} ON {table.name}"
         if "distinct from" in trigger.when.lower() and any(t.old_table and t.new_table for t in writers):
-            yield "drop_key_guard", f"DROP TRIGGER {trigger.name} ON {table.name}"
+            yield "drop_key_guard", f"DROP TRIGGER {quoted(trigger.name)} ON {table.name}"
     for log in catalog.audit_tables:
         yield from _log(catalog, log)
         return
@@ -46,21 +47,21 @@ def _functions(function: Function) -> Iterator[tuple[str, str]]:
 def _log(catalog: Catalog, log: Table) -> Iterator[tuple[str, str]]:
     guard = next((t.name for t in log.triggers if fires(t) and refuses(catalog, t)), "")
     if guard:
-        yield "drop_append_only", f"DROP TRIGGER {guard} ON {log.name}"
-        yield "weaken_append_only", f"ALTER TABLE {log.name} ENABLE TRIGGER {guard}"
+        yield "drop_append_only", f"DROP TRIGGER {quoted(guard)} ON {log.name}"
+        yield "weaken_append_only", f"ALTER TABLE {log.name} ENABLE TRIGGER {quoted(guard)}"
         yield "audit_guard_excuses", _excused(catalog, log, guard)
     yield from _names(log)
     clock = next((c.name for c in log.columns if c.default == "clock_timestamp()"), "")
     if clock:
-        yield "audit_clock_of_transaction", f"ALTER TABLE {log.name} ALTER COLUMN {clock} SET DEFAULT now()"
+        yield "audit_clock_of_transaction", f"ALTER TABLE {log.name} ALTER COLUMN {quoted(clock)} SET DEFAULT now()"
     for column in log.columns:
         if column.name in OPERATION:
-            yield "audit_column_renamed", f"ALTER TABLE {log.name} RENAME COLUMN {column.name} TO tp_renamed"
-            yield "audit_operation_unknown", f"ALTER TABLE {log.name} ALTER COLUMN {column.name} DROP NOT NULL"
-    yield "audit_owner_logs_in", f"ALTER ROLE {log.owner} LOGIN"
+            yield "audit_column_renamed", f"ALTER TABLE {log.name} RENAME COLUMN {quoted(column.name)} TO tp_renamed"
+            yield "audit_operation_unknown", f"ALTER TABLE {log.name} ALTER COLUMN {quoted(column.name)} DROP NOT NULL"
+    yield "audit_owner_logs_in", f"ALTER ROLE {quoted(log.owner)} LOGIN"
     service = next((r for r in catalog.settings.service_roles if r in catalog.graph.roles), "")
     if service:
-        yield "audit_owner_is_held", f"GRANT {log.owner} TO {service}"
+        yield "audit_owner_is_held", f"GRANT {quoted(log.owner)} TO {quoted(service)}"
 
 
 def _excused(catalog: Catalog, log: Table, guard: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pytest_tenantproof.catalog import Catalog, Kind, Link
 from pytest_tenantproof.catalog.model import Column, Table
-from pytest_tenantproof.catalog.names import singular
+from pytest_tenantproof.catalog.names import LOOKUPS, quoted, singular
 from pytest_tenantproof.catalog.plpgsql import freezes
 from pytest_tenantproof.catalog.references import enforcers
 from pytest_tenantproof.prove.audit_placeholders import audit_placeholders
@@ -32,7 +32,8 @@ def placeholders(catalog: Catalog, database: str) -> dict[str, str]:
 def _roles(catalog: Catalog) -> Iterator[tuple[str, str]]:
     anonymous = [r for r in catalog.client_roles if r in catalog.settings.anonymous_roles]
     known = [r for r in catalog.client_roles if r not in catalog.settings.anonymous_roles]
-    gateways = [r.name for r in catalog.gateway_roles if not catalog.is_admin(r.name)]
+    themselves = (*catalog.client_roles, *catalog.settings.scoped_roles)
+    gateways = [r.name for r in catalog.gateway_roles if not catalog.is_admin(r.name) and r.name not in themselves]
     services = [r for r in catalog.settings.service_roles if r in catalog.graph.roles]
     scoped = [r for r in catalog.settings.scoped_roles if r in catalog.graph.roles]
     for name, found in (
@@ -43,7 +44,7 @@ def _roles(catalog: Catalog) -> Iterator[tuple[str, str]]:
         ("scoped_role", scoped),
         ("auditor_role", [r for r in catalog.settings.auditor_roles if r in catalog.graph.roles]),
     ):
-        yield name, found[0] if found else ""
+        yield name, quoted(found[0]) if found else ""
 
 
 def _sample(catalog: Catalog) -> Table:
@@ -52,13 +53,14 @@ def _sample(catalog: Catalog) -> Table:
 
     def rank(table: Table) -> tuple[int, str]:
         used = any(catalog.privileges(table, role) for role in catalog.client_roles)
-        return -sum((used, bool(table.triggers), bool(catalog.links_of(table)), bool(_text(table)))), table.name
+        served = table.schema in catalog.settings.exposed
+        return -sum((used, served, bool(table.triggers), bool(catalog.links_of(table)), bool(_text(table)))), table.name
 
     return min(plain or catalog.tenant_tables, key=rank)
 
 
 def _text(table: Table) -> Column | None:
-    keyed = {name for c in table.constraints if c.kind == "foreign" for name in c.columns}
+    keyed = {name for c in table.constraints if c.kind in ("foreign", "primary") for name in c.columns}
     return next((c for c in table.columns if c.type.startswith(_TEXT) and c.name not in keyed), None)
 
 
@@ -68,11 +70,12 @@ def _tables(catalog: Catalog) -> Iterator[tuple[str, str]]:
     text = _text(table)
     yield "tenant_table", table.name
     yield "schema", table.schema
-    yield "owner", table.owner
+    yield "owner", quoted(table.owner)
     yield "registry", catalog.settings.tenant_table
-    yield "tenant_column", column.name if column else ""
+    yield "tenant_column", quoted(column.name) if column else ""
     yield "tenant_type", column.type if column else ""
-    yield "text_column", text.name if text else ""
+    yield "other_type", "bigint" if column and column.type.startswith(_TEXT) else "text"
+    yield "text_column", quoted(text.name) if text else ""
     yield "trusted", next(iter(catalog.settings.trusted_tenant_expressions), "")
     referenced = {link.target.name for link in catalog.links}
     leaves = [t.name for t in catalog.tenant_tables if t.kind == "table" and t.name not in referenced and not t.parents]
@@ -86,11 +89,11 @@ def _tables(catalog: Catalog) -> Iterator[tuple[str, str]]:
     for trigger in table.triggers:
         function = catalog.functions.get(trigger.function)
         if column and function and freezes(function, column.name):
-            yield "drop_freeze_trigger", f"DROP TRIGGER {trigger.name} ON {table.name}"
-            yield "disable_freeze_trigger", f"ALTER TABLE {table.name} DISABLE TRIGGER {trigger.name}"
+            yield "drop_freeze_trigger", f"DROP TRIGGER {quoted(trigger.name)} ON {table.name}"
+            yield "disable_freeze_trigger", f"ALTER TABLE {table.name} DISABLE TRIGGER {quoted(trigger.name)}"
     for policy in table.policies:
         if policy.permissive:
-            yield "policy", policy.name
+            yield "policy", quoted(policy.name)
 
 
 def _links(catalog: Catalog) -> Iterator[tuple[str, str]]:
@@ -101,12 +104,12 @@ def _links(catalog: Catalog) -> Iterator[tuple[str, str]]:
     own = catalog.tenant_column(link.table)
     pairs = [(a, b) for a, b in zip(key.columns, key.target_columns, strict=True) if own is None or a != own.name]
     yield "child", link.table.name
-    yield "link", key.name
-    yield "link_columns", ", ".join(key.columns)
+    yield "link", quoted(key.name)
+    yield "link_columns", ", ".join(map(quoted, key.columns))
     yield "link_target", link.target.name
-    yield "link_target_columns", ", ".join(key.target_columns)
-    yield "link_column", pairs[-1][0] if pairs else ""
-    yield "link_target_key", pairs[-1][1] if pairs else ""
+    yield "link_target_columns", ", ".join(map(quoted, key.target_columns))
+    yield "link_column", quoted(pairs[-1][0]) if pairs else ""
+    yield "link_target_key", quoted(pairs[-1][1]) if pairs else ""
     yield "target_singular", singular(link.target.name.rpartition(".")[2].strip('"'))
 
 
@@ -127,16 +130,16 @@ def _special(catalog: Catalog) -> Iterator[tuple[str, str]]:
     """Whole statements for faults that depend on what a schema has."""
     registry = catalog.registry
     for index in registry.indexes if registry else ():
-        if index.unique and not index.primary and index.constraint and registry:
-            yield "drop_registry_lookup", f"ALTER TABLE {registry.name} DROP CONSTRAINT {index.constraint}"
+        if index.unique and index.constraint and registry and set(index.columns) <= LOOKUPS:
+            yield "drop_registry_lookup", f"ALTER TABLE {registry.name} DROP CONSTRAINT {quoted(index.constraint)}"
     for table in catalog.of_kind(Kind.MEMBERSHIP):
         for key in table.constraints:
             if key.kind == "foreign" and key.target in catalog.settings.user_tables:
-                yield "drop_membership_key", f"ALTER TABLE {table.name} DROP CONSTRAINT {key.name}"
+                yield "drop_membership_key", f"ALTER TABLE {table.name} DROP CONSTRAINT {quoted(key.name)}"
     for reference in catalog.settings.references:
         held = catalog.tables.get(reference.column.rpartition(".")[0])
         for trigger in enforcers(held, reference, catalog.functions) if held else ():
-            yield "drop_reference_trigger", f"DROP TRIGGER {trigger.name} ON {held.name if held else ''}"
+            yield "drop_reference_trigger", f"DROP TRIGGER {quoted(trigger.name)} ON {held.name if held else ''}"
     yield from _statements(catalog)
 
 
@@ -153,7 +156,7 @@ def _statements(catalog: Catalog) -> Iterator[tuple[str, str]]:
         yield (
             "add_rewriting_trigger",
             f"CREATE FUNCTION {table.schema}.rewrite() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS"
-            f" $$ BEGIN new.{column.name} := gen_random_uuid(); RETURN new; END $$;"
+            f" $$ BEGIN new.{quoted(column.name)} := gen_random_uuid(); RETURN new; END $$;"
             f"REVOKE EXECUTE ON FUNCTION {table.schema}.rewrite() FROM PUBLIC;"
             f"CREATE TRIGGER zz_rewrite BEFORE INSERT ON {table.name}"
             f" FOR EACH ROW EXECUTE FUNCTION {table.schema}.rewrite()",
@@ -166,7 +169,7 @@ def _statements(catalog: Catalog) -> Iterator[tuple[str, str]]:
         directive = '@graphql({"totalCount": {"enabled": true}})'
         yield (
             "graphql_total_count",
-            f"COMMENT ON TABLE {table.name} IS '{directive}'; GRANT SELECT ON {table.name} TO {anonymous[0]}",
+            f"COMMENT ON TABLE {table.name} IS '{directive}'; GRANT SELECT ON {table.name} TO {quoted(anonymous[0])}",
         )
     yield from _ancestors(catalog)
     yield from audit_placeholders(catalog, table)
@@ -214,11 +217,11 @@ def _ancestors(catalog: Catalog) -> Iterator[tuple[str, str]]:
             continue
         pairs = dict(zip(link.constraint.columns, link.constraint.target_columns, strict=True))
         last = link.constraint.columns[-1]
-        name, kept = link.constraint.name, (own.name, last)
-        target = ", ".join(pairs[k] for k in kept)
+        name, kept = quoted(link.constraint.name), (own.name, last)
+        target = ", ".join(quoted(pairs[k]) for k in kept)
         yield (
             "drop_shared_ancestor",
             f"CREATE UNIQUE INDEX tp_shared ON {link.target.name} ({target});"
             f"ALTER TABLE {link.table.name} DROP CONSTRAINT {name}; ALTER TABLE {link.table.name} ADD CONSTRAINT"
-            f" {name} FOREIGN KEY ({', '.join(kept)}) REFERENCES {link.target.name} ({target})",
+            f" {name} FOREIGN KEY ({', '.join(map(quoted, kept))}) REFERENCES {link.target.name} ({target})",
         )
