@@ -6,10 +6,11 @@ constraints that refuse it say what to try next. Parents come first, along the f
 
 import contextlib
 import itertools
+import json
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -19,9 +20,10 @@ from pytest_tenantproof.catalog.model import Column, Constraint, Table
 from pytest_tenantproof.config import DerivedTable
 from pytest_tenantproof.probes.values import Values, ident, literal
 
-__all__ = ["Row", "Rows", "Tenant", "key_of", "last", "owned_tables", "savepoint"]
+__all__ = ["NOBODY", "Row", "Rows", "Tenant", "key_of", "last", "owned_tables", "savepoint"]
 
 _ATTEMPTS = 80
+NOBODY = "SELECT set_config('request.jwt.claims', '', true);"
 _OWN = (Kind.TENANT, Kind.MEMBERSHIP, Kind.AUDIT, Kind.DERIVED, Kind.REGISTRY)
 
 
@@ -43,6 +45,8 @@ class Row:
     values: Mapping[str, str | None]
     where: str
     insert: str
+    as_user: str = ""
+    """Settings (SQL) that the row was made under: its triggers ask who the user is."""
 
 
 @contextlib.contextmanager
@@ -65,6 +69,12 @@ def last(cursor: psycopg.Cursor[Any]) -> psycopg.Cursor[Any]:
     while cursor.nextset():
         pass
     return cursor
+
+
+def _claims(tenant: Tenant) -> str:
+    """SQL that makes the session the tenant's user's, as far as triggers and defaults ask."""
+    token = json.dumps({"sub": tenant.user, "role": "authenticated"})
+    return f"SELECT set_config('request.jwt.claims', {literal(token)}, true);"
 
 
 def owned_tables(catalog: Catalog) -> tuple[Table, ...]:
@@ -154,15 +164,18 @@ class Rows:
         except LookupError as error:
             return str(error)
         said = "no attempt was made"
-        for statement in self._statements(table, tenant, forced):
-            found = self._attempt(table, tenant, statement, insert=insert)
-            if isinstance(found, Row):
-                return found
-            said = found
+        for settings in ("", _claims(tenant)):
+            for statement in self._statements(table, tenant, forced):
+                found = self._attempt(table, tenant, statement, insert=insert, settings=settings)
+                if isinstance(found, Row):
+                    return replace(found, as_user=settings)
+                said = said if settings else found
         return said
 
-    def _attempt(self, table: Table, tenant: Tenant, statement: str, *, insert: bool) -> "Row | str":
-        self._connection.execute("SAVEPOINT tp_row")
+    def _attempt(
+        self, table: Table, tenant: Tenant, statement: str, *, insert: bool, settings: str = ""
+    ) -> "Row | str":
+        self._connection.execute(f"SAVEPOINT tp_row;{settings}".encode())
         keep = False
         try:
             returned = self._connection.execute(statement.encode()).fetchone()
@@ -178,9 +191,8 @@ class Rows:
         else:
             return row
         finally:
-            self._connection.execute(
-                "RELEASE SAVEPOINT tp_row" if keep else "ROLLBACK TO SAVEPOINT tp_row; RELEASE SAVEPOINT tp_row"
-            )
+            undo = (NOBODY if settings else "") if keep else "ROLLBACK TO SAVEPOINT tp_row;"
+            self._connection.execute(f"{undo} RELEASE SAVEPOINT tp_row".encode())
 
     def _made(self, table: Table, tenant: Tenant, values: Mapping[str, str | None], statement: str) -> "Row | str":
         where = self._where(table, tenant, values)

@@ -8,7 +8,7 @@ import psycopg
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.probes.binding import Binding
 from pytest_tenantproof.probes.identities import Identity
-from pytest_tenantproof.probes.rows import Rows, Tenant
+from pytest_tenantproof.probes.rows import NOBODY, Row, Rows, Tenant
 
 __all__ = ["Stage"]
 
@@ -35,10 +35,15 @@ class Stage:
     def made(*tenants: Tenant) -> tuple[str, ...]:
         """The statements that made the tenants' rows."""
         rows = (row for tenant in tenants for row in tenant.rows.values() if row.insert)
-        return tuple(row.insert.rpartition(" RETURNING ")[0] for row in rows)
+        return tuple(_statement(row) for row in rows)
 
     @property
     def plain(self) -> frozenset[str]:
         """Names of one identity a role with tenant A's claims, and one with none: for what is too much for all."""
         found = {(i.role, bool(i.lawful)): i.name for i in reversed(self.identities) if not i.login}
         return frozenset(found.values())
+
+
+def _statement(row: Row) -> str:
+    insert = row.insert.rpartition(" RETURNING ")[0]
+    return f"{row.as_user} {insert}; {NOBODY.rstrip(';')}" if row.as_user else insert

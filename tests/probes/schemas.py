@@ -28,8 +28,12 @@ CREATE TABLE projects (id bigserial PRIMARY KEY, org_id bigint NOT NULL REFERENC
   starts date NOT NULL, ends date NOT NULL, CHECK (ends > starts), UNIQUE (org_id, id), UNIQUE (org_id, key));
 CREATE TABLE tasks (id bigserial PRIMARY KEY, org_id bigint NOT NULL, project_id bigint NOT NULL,
   parent_id bigint, title text NOT NULL CHECK (length(title) BETWEEN 3 AND 20), done boolean NOT NULL DEFAULT false,
+  made_by uuid NOT NULL,
   UNIQUE (org_id, id), FOREIGN KEY (org_id, project_id) REFERENCES projects (org_id, id),
   FOREIGN KEY (org_id, parent_id) REFERENCES tasks (org_id, id));
+CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS
+  $$ BEGIN new.made_by := auth.uid(); RETURN new; END $$; REVOKE EXECUTE ON FUNCTION stamp() FROM PUBLIC;
+CREATE TRIGGER stamp BEFORE INSERT ON tasks FOR EACH ROW EXECUTE FUNCTION stamp();
 CREATE VIEW open_tasks WITH (security_invoker = true) AS SELECT * FROM tasks WHERE NOT done;
 GRANT SELECT ON open_tasks TO authenticated;
 """,
