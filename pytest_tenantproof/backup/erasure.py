@@ -107,13 +107,19 @@ def erase_tenant(
 ) -> Erased:
     """Puts the tenant on the signed list, then destroys its key in every run, with all older versions.
 
-    May be repeated: what an interrupted one left is done then. Raises BackupError as `destroy_keys` does;
+    May be repeated: what an interrupted one left is done then. Another erasure at the same time, whose writing of a
+    shared key object may have brought this key back or had its own brought back by this one, is carried out again by
+    whichever ends last. Raises BackupError as `destroy_keys` does;
     StoreError, FormatError.
     """
     entries = _entries(store, trusted)
     on_list = next((entry.name for entry in entries if entry.tenant == tenant), None)
     entry = on_list or _enter(store, tenant, entries, signer, now)
-    return Erased(tenant, entry, destroy_keys(key_store, tenant))
+    runs = destroy_keys(key_store, tenant)
+    for other in erased_tenants(store, trusted):
+        if other != tenant and key_name("", other) == key_name("", tenant):
+            destroy_keys(key_store, other)
+    return Erased(tenant, entry, runs)
 
 
 def destroy_keys(key_store: Store, tenant: str) -> tuple[str, ...]:

@@ -46,10 +46,12 @@ class WrappedKeys:
     def open(self, pair: BackupKeypair) -> dict[str | None, bytes | None]:
         """The data keys. Raises BackupError for a key that is no recipient, FormatError for a damaged object."""
         wrapping = unwrap(self.boxes, pair)
-        return {
-            tenant: None if sealed is None else open_key(wrapping, sealed, key_context(self.run, tenant))
-            for tenant, sealed in self.keys.items()
-        }
+        return {tenant: self.open_one(wrapping, tenant) for tenant in self.keys}
+
+    def open_one(self, wrapping: bytes, tenant: str | None) -> bytes | None:
+        """One data key, by the opened wrapping key. Raises FormatError."""
+        sealed = self.keys.get(tenant)
+        return None if sealed is None else open_key(wrapping, sealed, key_context(self.run, tenant))
 
 
 def key_context(run: str, tenant: str | None) -> bytes:
@@ -97,16 +99,16 @@ class KeyRing:
     manifest: Manifest
     pair: BackupKeypair = field(repr=False)
     _read: dict[str, WrappedKeys] = field(default_factory=dict, repr=False)
-    _opened: dict[str, dict[str | None, bytes | None]] = field(default_factory=dict, repr=False)
+    _wrapping: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     def key(self, archive: Archive) -> bytes:
         """The archive's data key. Raises BackupError (erased, lost, not a recipient) or FormatError."""
         wrapped = self._object(archive.key_object)
         if wrapped.keys.get(archive.tenant) is None:
             raise self._absent(archive, "was erased" if archive.tenant in wrapped.keys else "is not there")
-        if archive.key_object not in self._opened:
-            self._opened[archive.key_object] = wrapped.open(self.pair)
-        key = self._opened[archive.key_object][archive.tenant]
+        if archive.key_object not in self._wrapping:
+            self._wrapping[archive.key_object] = unwrap(wrapped.boxes, self.pair)
+        key = wrapped.open_one(self._wrapping[archive.key_object], archive.tenant)
         if key is None or data_key_id(key) != archive.key_id:
             raise FormatError(f"{archive.key_object} holds another key than the manifest says.", remedy=_DAMAGED)
         return key

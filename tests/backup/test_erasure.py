@@ -2,17 +2,20 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pytest_tenantproof.attest.sign import Signer, new_seed
 from pytest_tenantproof.backup import KeyRing, load_manifest, open_store, read_plain
+from pytest_tenantproof.backup.crypto import new_keypair
 from pytest_tenantproof.backup.erasure import Erased, erase_tenant, erased_tenants, runs_with_key
-from pytest_tenantproof.backup.keyring import read_keys
+from pytest_tenantproof.backup.keyring import key_objects, read_keys
 from pytest_tenantproof.backup.naming import key_name
-from pytest_tenantproof.backup.store import Store
+from pytest_tenantproof.backup.store import LocalStore, Store, Stored
 from pytest_tenantproof.errors import BackupError, FormatError
-from tests.backup.support import Scene
+from tests.backup.support import Scene, local
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -105,3 +108,31 @@ def test_a_manifest_is_no_entry_of_the_list(scene: Scene, store: Store) -> None:
 def test_a_tenant_that_no_backup_holds_is_still_remembered(scene: Scene, store: Store) -> None:
     assert erase(scene, store, "of long ago").runs == ()
     assert "of long ago" in erased_tenants(store, scene.keys)
+
+
+def test_two_erasures_at_once_of_one_key_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One reads the object before, and writes it after, the other did: the last to end carries out both."""
+    store, signer, pair, run = (
+        open_store(local(tmp_path)),
+        Signer(new_seed()),
+        new_keypair(),
+        "20261124T020000Z-0a1b2c3d",
+    )
+    one, two, *_ = [t for t in map(str, range(500)) if key_name(run, t) == key_name(run, "0")]
+    (name, wrapped), *_ = key_objects(run, {one: b"1" * 32, two: b"2" * 32}, [pair.recipient]).items()
+    store.put(name, wrapped.to_json())
+    real, begun = LocalStore.put, list[str]()
+
+    def put(self: LocalStore, name: str, *rest: Any, **more: Any) -> Stored:
+        if name.startswith("keys/") and not begun:
+            begun.append(one)
+            erased(one)
+        return real(self, name, *rest, **more)
+
+    def erased(tenant: str) -> None:
+        erase_tenant(store, store, tenant, signer=signer, trusted={signer.key_id: signer.public}, now=NOW)
+
+    monkeypatch.setattr(LocalStore, "put", put)
+    erased(two)
+    assert begun == [one]
+    assert dict(read_keys(store, name, run).keys) == {one: None, two: None}

@@ -138,6 +138,21 @@ def test_the_guard_is_the_same(managed: Stage) -> None:
     assert content(managed.dsn) == before
 
 
+def test_definitions_for_a_strangers_schema(managed: Stage) -> None:
+    """Left as they are, they would be neither restored nor compared."""
+    with psycopg.connect(managed.scene.dsn, autocommit=True) as source:
+        source.execute("CREATE SCHEMA platform; CREATE FUNCTION platform.f() RETURNS int LANGUAGE sql AS 'SELECT 2'")
+    before = content(managed.dsn)
+    try:
+        run = managed.scene.run().run
+    finally:
+        with psycopg.connect(managed.scene.dsn, autocommit=True) as source:
+            source.execute("DROP SCHEMA platform CASCADE")
+    with pytest.raises(RestoreError, match=r"makes FUNCTION platform\.f"):
+        managed.restore(dsn=own(managed), in_place=True, run=run)
+    assert content(managed.dsn) == before
+
+
 def test_rows_for_a_platforms_schema(managed: Stage) -> None:
     """Such a backup is refused before anything is touched."""
     with psycopg.connect(managed.scene.dsn, autocommit=True) as source:

@@ -8,6 +8,8 @@ import psycopg
 from psycopg import sql
 
 from pytest_tenantproof.backup.manifest import Manifest
+from pytest_tenantproof.backup.restore.dump import SchemaDump
+from pytest_tenantproof.catalog.compare import PLATFORM
 from pytest_tenantproof.errors import RestoreError
 
 __all__ = ["NOTHING_KEPT", "Kept", "empty", "require_emptiable", "set_mark"]
@@ -31,9 +33,9 @@ class Kept:
 NOTHING_KEPT = Kept()
 
 
-def require_emptiable(connection: Connection, manifest: Manifest) -> Kept:
+def require_emptiable(connection: Connection, manifest: Manifest, dump: SchemaDump) -> Kept:
     """What stays when the database is emptied. Raises RestoreError, with nothing changed, when the role may not
-    empty it, or when the backup holds rows for a schema that stays."""
+    empty it, or when the backup holds rows for a schema that stays, or definitions for one that is no platform's."""
     row = connection.execute(
         "SELECT pg_catalog.pg_has_role(datdba, 'USAGE') FROM pg_catalog.pg_database"
         " WHERE datname = pg_catalog.current_database()"
@@ -54,6 +56,12 @@ def require_emptiable(connection: Connection, manifest: Manifest) -> Kept:
         raise RestoreError(
             f"the backup holds rows of {held}, in a schema that this role may not replace.",
             remedy="restore elsewhere; or leave the platform's tables out of backups (exclude_tables).",
+        )
+    own = kept.schemas - PLATFORM | kept.schemas & {"tenantproof"}
+    if made := next((e for e in dump.entries if e.schema in own and e.type not in ("ACL", "COMMENT")), None):
+        raise RestoreError(
+            f"the backup makes {made.type} {made.schema}.{made.name}, in a schema that this role may not replace.",
+            remedy="restore as a role that owns the product's schemas, or elsewhere.",
         )
     return kept
 

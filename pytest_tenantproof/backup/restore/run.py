@@ -109,7 +109,9 @@ def run_restore(request: RestoreRequest) -> RestoreResult:
     source = open_source(request.store, request.key_store, request.run, request.trusted, request.pair)
     with open_place(request.dsn, inside=request.in_place) as place:
         _guard(request, place, source.manifest)
-        kept = require_emptiable(place.server, source.manifest) if request.in_place else None
+        kept = None
+        if request.in_place:
+            kept = require_emptiable(place.server, source.manifest, parse_dump(read_schema(source)))
         roles = missing_roles(place.server, source.manifest)
         told = (source.manifest, place.database, tuple(sorted(source.skipped)), tuple(r.name for r in roles))
         if request.dry_run:
