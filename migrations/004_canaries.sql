@@ -135,12 +135,20 @@ END
 $$;
 
 -- 4. Counting. Names arrive as regclass and name and are quoted by format(); no value of a row is ever given back ----
--- Only a table's own rows against the key of another: a temporary table of guesses, or a column that is no key, would
--- make an oracle of them.
-CREATE OR REPLACE FUNCTION tenantproof.require_reference(child regclass, parent regclass, parent_columns name[])
+-- Only a table's own rows against the key of another, and only by a time that the database writes itself: a temporary
+-- table of guesses, a column that is no key, or a date of birth would make an oracle of them.
+CREATE OR REPLACE FUNCTION tenantproof.require_reference(
+    child regclass, parent regclass, parent_columns name[], since_column name)
 RETURNS void LANGUAGE plpgsql STABLE SET search_path = '' AS
 $$
 BEGIN
+    IF since_column IS NOT NULL AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = child AND a.attname = since_column AND a.atttypid = 'timestamptz'::regtype
+          AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) IN ('now()', 'clock_timestamp()', 'CURRENT_TIMESTAMP'))
+    THEN
+        RAISE EXCEPTION 'rows of % are not dated by this column', child USING ERRCODE = 'TP014';
+    END IF;
     IF NOT (SELECT pg_catalog.bool_and(c.relkind IN ('r', 'p') AND c.relpersistence = 'p')
             FROM pg_catalog.pg_class c WHERE c.oid IN (child, parent))
        OR NOT EXISTS (
@@ -199,7 +207,7 @@ DECLARE
     behind text;
     found bigint;
 BEGIN
-    PERFORM tenantproof.require_reference(child, parent, parent_columns);
+    PERFORM tenantproof.require_reference(child, parent, parent_columns, since_column);
     SELECT pg_catalog.string_agg(pg_catalog.format('p.%I = c.%I', b, a), ' AND ')
       INTO STRICT pairs FROM unnest(child_columns, parent_columns) AS u (a, b);
     led := CASE WHEN since IS NULL THEN tenantproof.skip_order(child, child_columns) END;
@@ -232,7 +240,7 @@ DECLARE
     present text;
     found bigint;
 BEGIN
-    PERFORM tenantproof.require_reference(child, parent, parent_columns);
+    PERFORM tenantproof.require_reference(child, parent, parent_columns, since_column);
     SELECT pg_catalog.string_agg(pg_catalog.format('p.%I = c.%I', b, a), ' AND '),
            pg_catalog.string_agg(pg_catalog.format('c.%I IS NOT NULL', a), ' AND ')
       INTO STRICT pairs, present FROM unnest(child_columns, parent_columns) AS u (a, b);
@@ -253,7 +261,7 @@ DECLARE
     differs text;
     found bigint;
 BEGIN
-    PERFORM tenantproof.require_reference(child, parent, parent_columns);
+    PERFORM tenantproof.require_reference(child, parent, parent_columns, since_column);
     SELECT pg_catalog.string_agg(pg_catalog.format('p.%I = c.%I', b, a), ' AND ')
       INTO STRICT pairs FROM unnest(child_columns, parent_columns) AS u (a, b);
     SELECT pg_catalog.string_agg(pg_catalog.format('p.%I IS DISTINCT FROM c.%I', b, a), ' OR ')

@@ -7,6 +7,8 @@ from pytest_tenantproof.catalog import Catalog, Link
 
 __all__ = ["Path", "paths"]
 
+_DATES = ("now()", "clock_timestamp()", "CURRENT_TIMESTAMP")
+
 
 @dataclass(frozen=True, slots=True)
 class Path:
@@ -49,7 +51,9 @@ def _path(source: Catalog, link: Link, catalog: Catalog) -> Path:
 
 
 def _since(catalog: Catalog, table: str) -> str:
+    """The watermark column, where the database itself dates the rows by it: migrations/004 asks for the same."""
     name = catalog.settings.canary.watermark_column
     found = catalog.tables.get(table)
     column = found.column(name) if found and name else None
-    return name if column is not None and column.type.startswith("timestamp with time zone") else ""
+    dated = column is not None and column.type == "timestamp with time zone" and column.default in _DATES
+    return name if dated else ""

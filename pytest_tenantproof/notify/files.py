@@ -125,7 +125,7 @@ def set_aside(path: Path, why: str) -> str:
     """Renames it so that it is not tried again, and says so."""
     kept = path.with_suffix(".aside")
     path.replace(kept)
-    return f"{kept} {why}: read it, then remove it."
+    return f"{kept.name} {why}: read it, then remove it."
 
 
 def _moment(text: Any) -> datetime:

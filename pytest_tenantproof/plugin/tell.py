@@ -20,7 +20,7 @@ __all__ = ["MODES", "causes", "settled", "summary", "tell", "tell_broken"]
 
 MODES = ("always", "failure", "never")
 _SHOWN = 8  # controls in one message; the report has the others
-_RUN, _VERDICT = "run", "verdict"
+_RUN, _VERDICT, _WARNING = "run", "verdict", "warning"
 
 
 def tell(settings: "Settings", written: "Written", mode: str, job: str, signer: "Signer") -> list[str]:
@@ -63,7 +63,8 @@ def tell_broken(settings: "Settings", target: str, mode: str, job: str, error: T
 
 
 def causes(report: Mapping[str, Any], *, proven: bool) -> tuple[Cause, ...]:
-    """One for each control and object; a run that is not proven without any has its scope for a cause."""
+    """One for each control and object, and each control that passed with a warning; a run that is not proven
+    without any has its scope for a cause."""
     target = report["target"]["name"]
     found = [
         Cause(target, c["id"], name, Severity(c["severity"]))
@@ -72,6 +73,7 @@ def causes(report: Mapping[str, Any], *, proven: bool) -> tuple[Cause, ...]:
     ]
     if not found and not proven:
         found = [Cause(target, _VERDICT, report["scope"]["expression"], Severity.HIGH)]
+    found += [Cause(target, c["id"], _WARNING, Severity.LOW) for c in _warned(report)]
     return tuple(found)
 
 
@@ -90,13 +92,16 @@ def summary(written: "Written", change: Change) -> Alert:
     report, path = written.report, written.path
     raised = {cause.what for cause in change.raised}
     red = sorted(_red(report), key=lambda c: (c["id"] not in raised, list(Severity).index(c["severity"])))
-    facts = [("outcome", headline(report)), *_listed(red)]
+    warned = _warned(report)
+    facts = [("outcome", headline(report)), *_listed(red), *((c["id"], c["reason"]) for c in warned[:_SHOWN])]
     digest = hashlib.sha256((path / "statement.intoto.jsonl").read_bytes()).hexdigest()
     facts += [("gone since", ", ".join(sorted({entry.cause.what for entry in change.gone})))]
     facts += [("statement sha256", digest), ("verify", f"tenantproof verify --key YOUR.pub {path.name}")]
     fix = next((f["fix"] for c in red for f in c["findings"] if f["fix"]), "open report.html of the run.")
     target, proven = report["target"]["name"], written.exit_status == 0
     level, title = (Level.INFO, "proven") if proven else (Level.FAIL, str(report["verdict"]).replace("_", " "))
+    if proven and warned:
+        level, title = Level.WARN, "proven, with warnings"
     counted = f"{len(red)} of {len(report['controls'])} controls need somebody"
     text = (
         f"{counted}: {len(change.new)} new, {len(change.due + change.still)} told before." if red else headline(report)
@@ -118,6 +123,10 @@ def _listed(red: list[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
 
 def _red(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [c for c in report["controls"] if c["outcome"] in ("failed", "error", "not_run") and not c["waiver"]]
+
+
+def _warned(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [c for c in report["controls"] if c["outcome"] == "passed" and c["reason"].startswith("warning: ")]
 
 
 def _heard_of(settings: "Settings", target: str, mode: str) -> bool:

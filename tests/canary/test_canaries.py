@@ -173,6 +173,10 @@ def test_who_watches_cannot_test_guesses(connection: psycopg.Connection[Any]) ->
         named = "'public.messages', '{author}'::name[], 'public.messages', '{body}'::name[], '{}', '{}'"
         with pytest.raises(psycopg.Error, match="has no unique key"), connection.transaction():
             connection.execute(f"SELECT tenantproof.count_misaligned({named})".encode())
+        named = "'public.messages', '{id}'::name[], 'public.tenants', '{id}'::name[]"
+        for column in ("body", "id", "nothing"):  # every message strays here, so a range would count them
+            with pytest.raises(psycopg.Error, match="are not dated by"), connection.transaction():
+                connection.execute(f"SELECT tenantproof.count_strays({named}, '{column}', now())".encode())
         failed = "SELECT tenantproof.count_failed('public.{}', '{}', '{}', '{}', '-infinity')"
         for table, column, value, at in (
             ("messages", "body", "hello", "created_at"),

@@ -3,6 +3,7 @@
 import json
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,12 @@ def test_a_ping_is_sent_when_all_is_well_and_never_late(tmp_path: Path, sink: Ht
     assert watch(ORPHANS) == ()
     assert [delivery.problem for delivery in watch(well=True)] == [""]
     assert [method for method, _, _ in sink.requests] == ["GET", "GET"]
+
+
+def test_runs_at_the_same_time_tell_a_cause_once(watch: Watch, sink: HttpSink) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        done = [told.result() for told in [pool.submit(watch, ORPHANS) for _ in range(6)]]
+    assert sum(map(len, done)) == len(heads(sink)) == 1
 
 
 def test_alerts_leave_though_nothing_can_be_kept(sink: HttpSink, tmp_path: Path) -> None:

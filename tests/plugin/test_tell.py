@@ -133,6 +133,19 @@ def test_the_message_has_what_people_need_and_names_cannot_bend_it(
     assert '"verbatim": true' in text
 
 
+def test_a_warning_is_told_once_as_one(settings: Settings, sink: HttpSink, finished: Callable[..., Written]) -> None:
+    run = finished(proven=True)
+    run.report["controls"][0]["reason"] = "warning: pg_stat_activity: idle for 400 s"
+    assert tell(settings, run, "failure", "canary", SIGNER) == []
+    assert ("proven, with warnings" in said(sink), "idle for 400 s" in said(sink)) == (True, True)
+    assert methods(sink) == ["POST", "GET"]
+    run.report["controls"][0]["reason"] = "warning: pg_stat_activity: idle for 1300 s"
+    assert tell(settings, run, "failure", "canary", SIGNER) == []
+    assert methods(sink) == ["GET"]
+    assert tell(settings, finished(proven=True), "failure", "canary", SIGNER) == []
+    assert "recovered" in said(sink)
+
+
 def test_scratch_targets_are_told_of_on_demand(
     settings: Settings, sink: HttpSink, finished: Callable[..., Written]
 ) -> None:
@@ -204,6 +217,7 @@ def report(**outcomes: str) -> dict[str, Any]:
             "id": name,
             "severity": "high",
             "outcome": outcome.removeprefix("waived "),
+            "reason": "",
             "waiver": {"owner": "x"} if outcome.startswith("waived") else None,
             "findings": [{"object": "public.a"}, {"object": "public.b"}, {"object": "public.a"}]
             if "failed" in outcome
