@@ -3,7 +3,7 @@
 Each database is a copy of the reference product on one private server. A run of one alone (the best of three) is
 compared with `pytest --evidence=db01,db02,... -n 2`, by database: wall time (on two idle cores it should come to half)
 and processor time of the runs, which travels. Exit 1 where a bundle is missing, one is not proven, the roll-up does not
-verify, or processor time is above 1.25 of the single run's.
+verify, or processor time is above 1.4 of the single run's (1.24 on a busy machine, where nothing runs alone).
 """
 
 import os
@@ -25,7 +25,7 @@ from pytest_tenantproof.migrate import apply, migrations_folder
 from pytest_tenantproof.target import EmbeddedPostgres, find_bin, start
 
 _TARGET = '[tenantproof.targets.{}]\nclass = "staging"\nsigning = "required"\n'
-_ALLOWED = 1.25
+_ALLOWED = 1.4
 
 
 def copies(server: EmbeddedPostgres, count: int) -> dict[str, str]:

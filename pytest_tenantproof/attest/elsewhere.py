@@ -1,4 +1,4 @@
-"""Finds the bundle that proves what this target cannot run by design: verified, of the same catalog, and recent."""
+"""Finds earlier evidence that this run relies on: what proves elsewhere what cannot run here, and the last report."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from pytest_tenantproof.attest.verify import Verified, signed_report, verify_bun
 from pytest_tenantproof.errors import TenantproofError, VerificationError
 from pytest_tenantproof.model import Elsewhere, Outcome, Result
 
-__all__ = ["proven_elsewhere"]
+__all__ = ["last_report", "proven_elsewhere"]
 
 _RAN = ("passed", "failed", "error")
 _SKEW = timedelta(minutes=5)
@@ -44,6 +44,21 @@ def proven_elsewhere(
         _judge(control, reason, found.get(control), doubts.get(control, ""), now, max_age_days)
         for control, reason in sorted(wanted.items())
     )
+
+
+def last_report(folder: Path, trusted: Sequence[bytes], *, scratch: bool) -> Mapping[str, Any] | None:
+    """The newest report of a target that a trusted key signed, None where there is none.
+
+    With `scratch`, a bundle's own key counts too; without, whole bundles of such keys are passed over. Raises
+    VerificationError for a bundle that may be the newest one, and cannot be verified.
+    """
+    for path in reversed(bundles(folder)):
+        try:
+            return load(signed_report(path, trusted, allow_ephemeral=scratch), "report.json")
+        except VerificationError:
+            if not _scratch(path):
+                raise
+    return None
 
 
 def _newest_first(root: Path) -> list[Path]:

@@ -30,7 +30,7 @@ from pytest_tenantproof.waivers import EndOfRun, apply_waivers
 if TYPE_CHECKING:
     from pytest_tenantproof.plugin.session import EvidencePlugin
 
-__all__ = ["Written", "show", "signer_for", "write"]
+__all__ = ["Written", "show", "signer_for", "trusted_keys", "write"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,15 @@ def write(run: "EvidencePlugin") -> Written:
 
 def _elsewhere(run: "EvidencePlugin") -> tuple[Elsewhere, ...]:
     """What this target left to others, and which bundle proves it. An ephemeral key vouches for no other run."""
-    wanted = run.settings.elsewhere
-    trusted = [keys.read_public(run.settings.root / path) for path in wanted.keys]
-    trusted += [] if run.signing_key.ephemeral else [run.signing_key.public]
-    catalog = run.prepared()[1].sha256
-    results = tuple(run.results.values())
-    return proven_elsewhere(run.evidence_root, results, catalog, trusted, datetime.now(UTC), wanted.max_age_days)
+    catalog, results = run.prepared()[1].sha256, tuple(run.results.values())
+    oldest = run.settings.elsewhere.max_age_days
+    return proven_elsewhere(run.evidence_root, results, catalog, run.trusted, datetime.now(UTC), oldest)
+
+
+def trusted_keys(settings: Settings, signer: Signer) -> tuple[bytes, ...]:
+    """Raw public keys of whom a run believes: itself, unless its key is gone with it, and [tenantproof.elsewhere]."""
+    named = (keys.read_public(settings.root / path) for path in settings.elsewhere.keys)
+    return (*named, *(() if signer.ephemeral else (signer.public,)))
 
 
 def _unproven(scope: Scope, elsewhere: tuple[Elsewhere, ...]) -> Scope:

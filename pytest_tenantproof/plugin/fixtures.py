@@ -11,8 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pytest_tenantproof.attest import strictjson
-from pytest_tenantproof.attest.bundle import bundles as bundles_of
+from pytest_tenantproof.attest.elsewhere import last_report
 from pytest_tenantproof.audit import Order, Sealed, compared, order, read_chain, seals_folder
 from pytest_tenantproof.backup import open_store
 from pytest_tenantproof.backup.inspect import Backups
@@ -24,7 +23,7 @@ from pytest_tenantproof.codebase import CodeBase, read_code
 from pytest_tenantproof.config.settings import environment_name
 from pytest_tenantproof.control import Findings, NotApplicable, NotRun, ProvenElsewhere
 from pytest_tenantproof.declared import Declared, declared_catalog
-from pytest_tenantproof.errors import AuditError, ConfigError
+from pytest_tenantproof.errors import AuditError, ConfigError, VerificationError
 from pytest_tenantproof.migrate import Status
 from pytest_tenantproof.migrate import status as migration_status
 from pytest_tenantproof.model import Control
@@ -158,12 +157,14 @@ def readings(
 
 @pytest.fixture(scope="session")
 def last_digests(evidence_run: EvidencePlugin) -> dict[str, str]:
-    """The digests in the newest bundle of this target before this run; {} for the first one."""
-    found = bundles_of(evidence_run.evidence_root / evidence_run.target)
-    if not found:
-        return {}
-    digests: dict[str, str] = strictjson.load((found[-1] / "report.json").read_bytes(), "report.json")["digests"]
-    return digests
+    """The digests in the newest bundle of this target before this run, which has to verify; {} for the first one."""
+    folder = evidence_run.evidence_root / evidence_run.target
+    try:
+        last = last_report(folder, evidence_run.trusted, scratch=evidence_run.scratch_key)
+    except VerificationError as error:
+        why = "add its key to keys in [tenantproof.elsewhere]" if error.reason == "key-unknown" else "look into it"
+        raise NotRun(f"the last evidence of this target does not verify ({error.reason}): {why}") from error
+    return dict(last["digests"]) if last else {}
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,8 @@ class EvidencePlugin:
         self.catalogue = controls.unique((*controls.catalogue(), *controls.own(settings)))
         self.provisioned: Provisioned | None = None
         self._signer = None if self.worker else finish.signer_for(settings, target)
+        self.trusted = () if self._signer is None else finish.trusted_keys(settings, self._signer)
+        self.scratch_key = self._signer is not None and self._signer.ephemeral
         self.dsn = ""
         self.info: TargetInfo | None = None
         self.catalog: Catalog | None = None
@@ -132,6 +134,7 @@ class EvidencePlugin:
 
     def _join(self, given: dict[str, Any]) -> None:
         self.dsn = given["dsn"]
+        self.trusted, self.scratch_key = tuple(map(bytes.fromhex, given["trusted"])), given["scratch_key"]
         self.info = TargetInfo(**given["info"])
         self.clocks = dict(given["clocks"])
         self.catalog = Catalog(from_json(Path(given["snapshot"]).read_bytes()), self.settings)
@@ -148,6 +151,8 @@ class EvidencePlugin:
                 out.write(to_json(self.catalog.snapshot))
         node.workerinput["tenantproof"] = {
             "dsn": self.dsn,
+            "trusted": [key.hex() for key in self.trusted],
+            "scratch_key": self.scratch_key,
             "info": dataclasses.asdict(self.info),
             "clocks": self.clocks,
             "snapshot": str(path),

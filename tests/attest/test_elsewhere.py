@@ -12,10 +12,11 @@ import pytest
 
 from pytest_tenantproof import Severity
 from pytest_tenantproof.attest import bundle, dsse
-from pytest_tenantproof.attest.elsewhere import proven_elsewhere
+from pytest_tenantproof.attest.elsewhere import last_report, proven_elsewhere
 from pytest_tenantproof.attest.record import record
 from pytest_tenantproof.attest.sign import Signer, new_seed
 from pytest_tenantproof.attest.statement import statement
+from pytest_tenantproof.errors import VerificationError
 from pytest_tenantproof.model import Control, Elsewhere, Outcome, Result, Scope, Waiver, verdict_of
 from pytest_tenantproof.report import render_html
 from tests.attest.conftest import make_run
@@ -184,3 +185,28 @@ def test_whole_scratch_bundles_are_passed_over(collect: Write, look: Callable[..
     assert (look().run_id, look().problem) == (ran.name, "")
     (scratch / "report.json").write_bytes(b"{}")
     assert "cannot be verified" in look().problem
+
+
+def test_the_last_report_is_the_newest_that_a_trusted_key_signed(
+    collect: Write, signer: Signer, tmp_path: Path
+) -> None:
+    folder, trusted = tmp_path / "evidence" / "staging", (signer.public,)
+    assert last_report(folder, trusted, scratch=False) is None
+    collect()
+    second = collect(catalog="3" * 64)
+    scratch = collect(catalog="4" * 64, by=Signer(new_seed(), ephemeral=True))
+    found = last_report(folder, trusted, scratch=False)
+    assert found is not None
+    assert (found["run_id"], found["digests"]["catalog"]) == (second.name, "3" * 64)
+    own = last_report(folder, (), scratch=True)
+    assert own is not None
+    assert own["run_id"] == scratch.name
+    _edit(scratch, b"4" * 64, b"5" * 64)
+    with pytest.raises(VerificationError) as caught:
+        last_report(folder, trusted, scratch=False)
+    assert caught.value.reason == "key-unknown"
+    shutil.rmtree(scratch)
+    _edit(second, b"3" * 64, b"5" * 64)
+    with pytest.raises(VerificationError) as caught:
+        last_report(folder, trusted, scratch=False)
+    assert caught.value.reason == "subject-mismatch"
