@@ -47,7 +47,6 @@ from pytest_tenantproof.backup.source import (
 )
 from pytest_tenantproof.backup.store import DiscardStore, Store, StoreSpec, open_store
 from pytest_tenantproof.backup.units import Job, plan_units
-from pytest_tenantproof.catalog import read_snapshot, to_json
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.errors import BackupError, StoreError
 
@@ -216,7 +215,7 @@ class _Run:
         objects = key_objects(self.run, self.keys, self.recipients)
         self.key_store.put_many((name, keys.to_json()) for name, keys in objects.items())
         self.store.put(OPEN_SCRIPT, open_script(), replace=True)
-        self.catalog = to_json(read_snapshot(self.held.connection))
+        self.catalog = _catalog(self.held)
         self.pg_dump = find_pg_dump(int(source.server_version.split(".")[0]))
         texts: dict[str, Iterable[bytes]] = {CATALOG_TABLE: [self.catalog]}
         if self.pg_dump is not None:
@@ -310,6 +309,13 @@ class _Run:
             for run in runs.find_runs(self.store):
                 if run.id == self.run:
                     runs.remove_run(self.store, self.key_store, run)
+
+
+def _catalog(held: HeldSnapshot) -> bytes:
+    # Imported here: workers import this module too, and a catalog's reader takes as long as all the rest.
+    from pytest_tenantproof.catalog import read_snapshot, to_json
+
+    return to_json(read_snapshot(held.connection))
 
 
 def open_script() -> bytes:

@@ -98,9 +98,11 @@ def test_newest_backup_restores(drills: DrillSource, findings: Findings) -> None
     maps=RESTORE,
 )
 @falsified_by(given=_failed("compare", "public.messages, tenant 7: 3 rows where the backup has 4"))
+@falsified_by(given=_failed("compare", "public.units own: policy: using is true, declared is false"))
 @falsified_by(given=_done())
 def test_restored_content_is_equal(drills: DrillSource, findings: Findings) -> None:
-    """Counts and fingerprints of every table and tenant, sequences and the migration ledger, against the manifest."""
+    """Counts and fingerprints of every table and tenant, sequences and the migration ledger, against the manifest; and
+    every definition against the backed-up catalog."""
     drill = _judge(drills, findings, "compare")
     if drill.reached("compare") and not (drill.tables and drill.tenants and drill.rows):
         findings.add(drill.run, "nothing was compared: no table, no tenant or no row was restored")

@@ -68,3 +68,14 @@ def test_the_newest_backup_does_not_verify(stage: Stage, capsys: pytest.CaptureF
     finally:
         (folder / "manifest.json").unlink()
         folder.rmdir()
+
+
+@pytest.mark.usefixtures("machine")
+def test_the_documented_command_for_managed_servers(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    command = next(command for command in commands() if "--replace" in command)
+    assert main([*command, "--tenant", "x"]) == 4
+    assert main([*commands()[1], "--put-back"]) == 4
+    assert "public.before_it" in content(stage.dsn)
+    assert main(command) == 0
+    assert "equal to its manifest" in capsys.readouterr().out
+    assert content(stage.dsn) == content(stage.scene.dsn)
