@@ -8,23 +8,21 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from pytest_tenantproof.attest import dsse, keys, runlog, sign
-from pytest_tenantproof.attest.bundle import STATEMENT_FILE, bundles
-from pytest_tenantproof.attest.statement import STATEMENT
-from pytest_tenantproof.attest.strictjson import canonical, load
+from pytest_tenantproof.attest.bundle import bundles
+from pytest_tenantproof.attest.strictjson import load
 from pytest_tenantproof.attest.verify import TrustedTime, Verified, verify_bundle
 from pytest_tenantproof.attest.verify_log import open_log
 from pytest_tenantproof.errors import SigningKeyError, VerificationError
 
-__all__ = ["PAYLOAD_TYPE", "SUMMARY", "Decision", "Key", "Policy", "decide", "open_policy", "parse_policy", "summary"]
+__all__ = ["PAYLOAD_TYPE", "Decision", "Key", "Policy", "decide", "open_policy", "parse_policy"]
 
 PAYLOAD_TYPE = "application/vnd.tenantproof.policy+json"
-SUMMARY = "https://slsa.dev/verification_summary/v1"
 _SCHEMA = "tenantproof/policy/1"
 _FIELDS: dict[str, Any] = {
     "schema": str,
@@ -281,28 +279,3 @@ def _control_problems(policy: Policy, report: Mapping[str, Any]) -> Iterator[str
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def summary(policy: Policy, decision: Decision, now: datetime, *, version: str) -> bytes:
-    """The canonical bytes of the verification summary, to be signed (SLSA VSA v1)."""
-    judged = [
-        {
-            "uri": f"evidence/{v.target}/{v.run_id}",
-            "digest": {"sha256": hashlib.sha256((v.path / STATEMENT_FILE).read_bytes()).hexdigest()},
-        }
-        for v in decision.bundles
-    ]
-    subjects = [
-        {"name": f"{v.target}/{v.run_id}/report.json", "digest": {"sha256": v.report_sha256}} for v in decision.bundles
-    ]
-    predicate = {
-        "verifier": {"id": "https://pytest-tenantproof.example/verify", "version": {"pytest-tenantproof": version}},
-        "timeVerified": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "resourceUri": ",".join(policy.targets),
-        "policy": {"uri": policy.name, "digest": {"sha256": policy.sha256}},
-        "inputAttestations": judged,
-        "verificationResult": "PASSED" if decision.accepted else "FAILED",
-        "verifiedLevels": ["TENANTPROOF_PROVEN"] if decision.accepted else ["FAILED"],
-        "slsaVersion": "1.0",
-    }
-    return canonical({"_type": STATEMENT, "predicateType": SUMMARY, "subject": subjects, "predicate": predicate})

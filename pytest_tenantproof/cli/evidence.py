@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_tenantproof.cli.base import Answer, Verb
-from pytest_tenantproof.cli.gate import judge_by_policy, policy_arguments
+from pytest_tenantproof.cli.gate import check_gate, judge_by_policy, policy_arguments
 from pytest_tenantproof.errors import UsageError, plain
 
 if TYPE_CHECKING:
@@ -23,21 +23,27 @@ def _verify(options: argparse.Namespace) -> Answer:
     from pytest_tenantproof.attest.proof import verify_proof
     from pytest_tenantproof.attest.rollup import verify_rollup
     from pytest_tenantproof.attest.verify import TrustedTime, Verified, verify_bundle
+    from pytest_tenantproof.attest.vsa import is_summary
 
     trusted = [keys.read_public(Path(path)) for path in options.key]
     since = _read(options.since) if options.since else None
     time = TrustedTime(Path(options.tsa_root), required=not options.time_optional) if options.tsa_root else None
     found: list[Verified] = []
     lines: list[str] = []
+    gates: list[dict[str, Any]] = []
     for path in map(Path, options.paths):
-        if path.suffix == ".jsonl":
+        if path.suffix == ".jsonl" and is_summary(_read(str(path))):
+            said, gate = check_gate(_read(str(path)), trusted, options)
+            lines.append(said)
+            gates.append(gate)
+        elif path.suffix == ".jsonl":
             predicate, more = verify_rollup(path, trusted, allow_ephemeral=options.allow_ephemeral)
             own = "" if trusted else _EPHEMERAL
             lines.append(f"ok {path}: {predicate['result']} over {len(more)} targets{own}")
             found += more
         elif options.chain:
-            said, more = _verify_history(path, trusted, since, time, options)
-            lines += said
+            history, more = _verify_history(path, trusted, since, time, options)
+            lines += history
             found += more
         else:
             found.append(verify_bundle(path, trusted, allow_ephemeral=options.allow_ephemeral, time=time))
@@ -52,7 +58,7 @@ def _verify(options: argparse.Namespace) -> Answer:
         + (f", seen by the timestamp authority at {v.trusted_time:%Y-%m-%dT%H:%M:%SZ}" if v.trusted_time else "")
         for v in found
     ]
-    return 0, {"verified": [_told(v) for v in found]}, list(map(plain, lines))
+    return 0, {"verified": [_told(v) for v in found], "gates": gates}, list(map(plain, lines))
 
 
 def _told(v: "Verified") -> dict[str, Any]:
@@ -104,7 +110,10 @@ def _read(path: str) -> bytes:
 
 def _verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="bundles, roll-ups, or with --chain the evidence folder"
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="bundles, roll-ups, gates' answers, or with --chain the evidence folder",
     )
     parser.add_argument("--key", action="append", default=[], metavar="PUB", help="a trusted public key (PEM)")
     parser.add_argument("--chain", action="store_true", help="verify every bundle and that none is missing")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_tenantproof.attest import bundle, dsse, keys, policy, runlog, sign
+from pytest_tenantproof.attest import bundle, dsse, keys, policy, runlog, sign, vsa
 from pytest_tenantproof.attest.authority import Authority
 from pytest_tenantproof.attest.record import record
 from pytest_tenantproof.attest.sign import Signer, new_seed
@@ -295,6 +295,61 @@ def test_the_gate_answers_and_attests(
     assert statement["predicateType"] == "https://slsa.dev/verification_summary/v1"
     assert statement["predicate"]["verificationResult"] == "PASSED"
     assert statement["subject"][0]["name"] == f"prod/{path.name}/report.json"
+
+
+def test_a_pipeline_checks_the_gates_answer(
+    proven: Write, signer: Signer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It believes one key, and deploys the target that the answer is of, while it is fresh."""
+    monkeypatch.chdir(tmp_path)
+    accepted = policy.parse_policy(document(signer))
+    gate, stranger = Signer(new_seed()), Signer(new_seed())
+    Path("gate.pub").write_text(keys.public_pem(gate.public))
+
+    def answer(name: str, by: Signer, now: datetime) -> list[str]:
+        decision = policy.decide(accepted, tmp_path / "evidence", NOW)
+        Path(name).write_bytes(dsse.envelope(vsa.summary(accepted, decision, now, version="0.1.0"), by))
+        return ["verify", "--key", "gate.pub", name]
+
+    closed = answer("closed.jsonl", gate, NOW)
+    proven()
+    good, old = answer("good.jsonl", gate, NOW), answer("old.jsonl", gate, NOW - timedelta(hours=2))
+    forged, future = answer("forged.jsonl", stranger, NOW), answer("future.jsonl", gate, NOW + timedelta(hours=1))
+    assert main([*good, "--deploy", "prod"]) == 0
+    assert "yes: prod, by policy deploys" in capsys.readouterr().out
+    refused = {
+        "did not accept": [*closed, "--deploy", "prod"],
+        "not of staging": [*good, "--deploy", "staging"],
+        "may be 1:00:00 old": [*old, "--deploy", "prod", "--max-age-hours", "1"],
+        "was made at": [*future, "--deploy", "prod"],
+        "key-unknown": [*forged, "--deploy", "prod"],
+    }
+    for said, arguments in refused.items():
+        assert main(arguments) == 1, said
+        assert said in capsys.readouterr().err
+    assert main(good) == 4
+    # a roll-up or a bundle's statement is none, whoever signed it
+    statement = (bundle.bundles(tmp_path / "evidence" / "prod")[0] / bundle.STATEMENT_FILE).read_bytes()
+    with pytest.raises(VerificationError) as caught:
+        vsa.open_summary(statement, [signer.public])
+    assert caught.value.reason == "statement-malformed"
+
+
+@pytest.mark.parametrize(
+    "change", [{"timeVerified": 1}, {"policy": None}, {"resourceUri": []}, {"timeVerified": "now"}]
+)
+def test_a_misshapen_answer_is_refused(change: dict[str, Any], signer: Signer, tmp_path: Path, proven: Write) -> None:
+    proven()
+    accepted = policy.parse_policy(document(signer))
+    told = json.loads(vsa.summary(accepted, policy.decide(accepted, tmp_path / "evidence", NOW), NOW, version=""))
+    for wrong in (
+        told | {"predicate": told["predicate"] | change},
+        told | {"predicate": None},
+        {"predicateType": vsa.SUMMARY},
+    ):
+        with pytest.raises(VerificationError) as caught:
+            vsa.open_summary(dsse.envelope(json.dumps(wrong).encode(), signer), [signer.public])
+        assert caught.value.reason == "statement-malformed"
 
 
 def test_time_passes(proven: Write, signer: Signer, tmp_path: Path) -> None:
