@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from pytest_tenantproof.canary import Level, Readings, level_of, measure
 from pytest_tenantproof.canary.record import record_readings
 from pytest_tenantproof.catalog import Catalog, read_snapshot
+from pytest_tenantproof.config.canary import CanarySettings
 from pytest_tenantproof.demo import load_demo
 from pytest_tenantproof.migrate import apply, migrations_folder
 from pytest_tenantproof.target import rolled_back
@@ -128,15 +130,19 @@ def test_going_by_values_finds_what_going_by_rows_finds(connection: psycopg.Conn
     assert 5 < found < 25
 
 
-def test_an_idle_transaction_is_seen(connection: psycopg.Connection[Any], reference_database: str) -> None:
-    with psycopg.connect(reference_database) as idle:
+@pytest.mark.parametrize(("begin", "level"), [("REPEATABLE READ", Level.FAIL), ("READ COMMITTED", Level.OK)])
+def test_an_idle_transaction_that_holds_back_cleaning_up_is_seen(
+    connection: psycopg.Connection[Any], reference_database: str, begin: str, level: Level
+) -> None:
+    """One that keeps its snapshot does; one that is idle without one holds back nothing."""
+    limits = replace(reference_settings(), canary=CanarySettings(idle_fail_s=0.05))
+    with psycopg.connect(reference_database, autocommit=True) as idle, rolled_back(connection):
+        idle.execute(f"BEGIN ISOLATION LEVEL {begin}".encode())
         idle.execute("SELECT count(*) FROM messages")
-        idle.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-        declared = Catalog(read_snapshot(connection), reference_settings())
-        with rolled_back(connection):
-            readings = read(connection, declared)
-    (reading,) = readings.of("TP811")
-    assert reading.value >= 0
+        connection.execute("SELECT pg_sleep(0.1); SET LOCAL ROLE tenantproof_auditor")
+        readings = measure(connection, Catalog(read_snapshot(connection), limits), None, "prod")
+        (reading,) = readings.of("TP811")
+    assert (reading.level, reading.value > 0.05) == (level, level is Level.FAIL)
 
 
 def refused(connection: psycopg.Connection[Any], role: str, sql: str) -> str | None:

@@ -25,7 +25,8 @@ def sink() -> Iterator[HttpSink]:
 
 
 class Mailbox:
-    """An SMTP server: `password` is the one it accepts, `refuse` what it answers to a recipient."""
+    """An SMTP server: `password` is the one it accepts, `refuse` what it answers to a recipient, `busy` to how many
+    it first says "later"."""
 
     def __init__(
         self, certificate: tuple[Path, Path] | None = None, *, implicit: bool = False, host: str = "127.0.0.1"
@@ -33,6 +34,7 @@ class Mailbox:
         self.messages: list[EmailMessage] = []
         self.password = b"right"
         self.refuse: dict[str, str] = {}
+        self.busy = 0
         with socket.socket() as probe:
             probe.bind((host, 0))
             self.port = int(probe.getsockname()[1])
@@ -55,6 +57,9 @@ class Mailbox:
         return AuthResult(success=right, handled=right)
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
+        if self.busy:
+            self.busy -= 1
+            return "451 4.7.1 greylisted, try again later"
         if address in self.refuse:
             return self.refuse[address]
         envelope.rcpt_tos.append(address)

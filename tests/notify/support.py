@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from typing import Any
 
 
@@ -27,7 +29,8 @@ class HttpSink:
 
 
 @contextmanager
-def http_sink() -> Iterator[HttpSink]:
+def http_sink(certificate: tuple[Path, Path] | None = None) -> Iterator[HttpSink]:
+    """With a certificate and its key, it speaks TLS as `localhost`."""
     sink = HttpSink()
 
     class Handler(BaseHTTPRequestHandler):
@@ -59,9 +62,15 @@ def http_sink() -> Iterator[HttpSink]:
             """Tests read `requests`."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    place = f"http://127.0.0.1:{server.server_address[1]}"
+    if certificate:
+        context = SSLContext(PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        place = f"https://localhost:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
-    sink.url = f"http://127.0.0.1:{server.server_address[1]}/services/T0/B0/secret"
+    sink.url = f"{place}/services/T0/B0/secret"
     try:
         yield sink
     finally:

@@ -1,18 +1,24 @@
 """Trying again: as often as may help, as late as the server asks, and never for longer than allowed."""
 
+import re
+import socket
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_tenantproof.errors import NotifyError
-from pytest_tenantproof.notify import Alert, Level, Patience, SlackNotifier, deliver
+from pytest_tenantproof.notify import Alert, Level, MailNotifier, Patience, SlackNotifier, deliver
 from pytest_tenantproof.notify.http import LONGEST_WAIT, seconds_of
-from tests.notify.support import HttpSink
+from tests.notify.support import HttpSink, http_sink
 
 ALERT = Alert("evidence", Level.FAIL, "prod: failed", "1 of 9 controls", "prod")
 QUICK = Patience(tries=3, total_s=5.0, wait_s=0.01)
@@ -63,6 +69,54 @@ def test_a_server_that_answers_a_byte_at_a_time_is_left(sink: HttpSink) -> None:
     with pytest.raises(NotifyError, match="longer than"):
         deliver(SlackNotifier(sink.url, 5.0), ALERT, Patience(total_s=0.5))
     assert time.monotonic() - began < 2.0
+
+
+def test_a_certificate_that_nobody_trusts_is_refused_once(
+    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with http_sink(certificate) as sink:
+        began = time.monotonic()
+        with pytest.raises(NotifyError, match="SSLError") as caught:
+            deliver(SlackNotifier(sink.url), ALERT, Patience(wait_s=5.0))
+        assert time.monotonic() - began < 4.0  # no second try: it would not help
+        assert "secret" not in str(caught.value)
+        assert sink.requests == []
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
+        deliver(SlackNotifier(sink.url), ALERT, QUICK)
+        assert len(sink.requests) == 1
+
+
+def mailer(port: int, timeout: float = 5.0) -> MailNotifier:
+    return MailNotifier(f"smtp://127.0.0.1:{port}", "a@x.example", ("b@x.example",), timeout)
+
+
+def test_a_mail_server_that_says_later_is_asked_again(mailbox: Callable[..., Any]) -> None:
+    box = mailbox()
+    box.busy = 2
+    deliver(mailer(box.port), ALERT, QUICK)
+    assert len(box.messages) == 1
+    box.refuse = {"b@x.example": "550 no such user"}
+    with pytest.raises(NotifyError, match="SMTPRecipientsRefused") as caught:
+        deliver(mailer(box.port), ALERT, Patience(wait_s=60))
+    assert not caught.value.transient
+
+
+def test_a_mail_server_that_never_greets_is_left() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with pytest.raises(NotifyError, match="SMTPServerDisconnected") as caught:
+            deliver(mailer(silent.getsockname()[1], 0.2), ALERT, Patience(tries=1))
+        assert caught.value.transient
+
+
+def test_what_no_mail_can_hold_is_an_error_without_secrets(mailbox: Callable[..., Any]) -> None:
+    """smtplib and the e-mail package quote what they could not encode."""
+    box = mailbox()
+    for sender, password in (("a@x.example\r\nBcc: all@x.example", "right"), ("a@x.example", "hunt\u00e9r2")):
+        url = f"smtp://me:{quote(password)}@127.0.0.1:{box.port}"
+        with pytest.raises(NotifyError) as caught:
+            deliver(MailNotifier(url, sender, ("b@x.example",), 5.0), ALERT, QUICK)
+        assert not {"hunt", "Bcc"} & set(re.findall(r"hunt|Bcc", f"{caught.value} {caught.value.__cause__}"))
+    assert box.messages == []
 
 
 def test_an_endless_answer_is_not_read_to_its_end(sink: HttpSink) -> None:
