@@ -16,8 +16,8 @@ SELECT c.oid::bigint,
        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_index i
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
              WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL ORDER BY 1),
-       coalesce((SELECT sum(pg_catalog.pg_relation_size(t.relid))::bigint
-                 FROM pg_catalog.pg_partition_tree(c.oid) t), pg_catalog.pg_relation_size(c.oid))
+       coalesce((SELECT sum(pg_catalog.pg_table_size(t.relid))::bigint
+                 FROM pg_catalog.pg_partition_tree(c.oid) t), pg_catalog.pg_table_size(c.oid))
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition AND c.relpersistence <> 't'
