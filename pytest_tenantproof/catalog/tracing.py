@@ -16,13 +16,15 @@ __all__ = ["Origin", "Tracer"]
 @dataclass(slots=True)
 class Origin:
     """`rows`: old, new (transition tables too); `names`: other names, e.g. tg_op; `calls`: functions called;
-    `ends`: the expressions that stand behind variables and aliases; `texts`: literals in them."""
+    `ends`: the expressions that stand behind variables and aliases, `columns` those that are mere columns, e.g.
+    new.id; `texts`: literals in them."""
 
     rows: set[str] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
     calls: set[str] = field(default_factory=set)
     ends: list[Any] = field(default_factory=list)
     texts: set[str] = field(default_factory=set)
+    columns: set[str] = field(default_factory=set)
 
     @property
     def empty(self) -> bool:
@@ -73,7 +75,10 @@ class Tracer:
             for value, inner in held:
                 self._follow(value, inner, found, seen | {key})
             return
-        if not isinstance(node, ast.ColumnRef):
+        if isinstance(node, ast.ColumnRef):
+            head, *rest = _names(node)
+            found.columns.add(".".join((self._relation(head, scope), *rest)))
+        else:
             found.ends.append(node)
         self._note(node, scope, found, seen)
 
@@ -109,11 +114,15 @@ class Tracer:
             found.names |= deeper.names
             found.calls |= deeper.calls
             found.texts |= deeper.texts
-        head = _names(node)[0]
-        item = scope.get(head)
-        if isinstance(item, ast.RangeVar):
-            head = self.transitions.get(item.relname, f"{item.schemaname or ''}.{item.relname}")
+        head = self._relation(_names(node)[0], scope)
         (found.rows if head in ("old", "new") else found.names).add(head)
+
+    def _relation(self, name: str, scope: Scope) -> str:
+        """What an alias stands for: old, new, or a table with its schema."""
+        item = scope.get(name)
+        if isinstance(item, ast.RangeVar):
+            return self.transitions.get(item.relname, f"{item.schemaname or ''}.{item.relname}")
+        return name
 
     def _behind(self, node: Any, scope: Scope) -> Iterator[tuple[Any, Scope]]:
         """The expressions that a reference stands for, each with its scope."""

@@ -60,8 +60,6 @@ class Target:
     move: str
     delete: str
     setup: tuple[str, ...]
-    attacker: str
-    """The attacker's tenant."""
     copied: Mapping[str, str | None] = field(default_factory=dict)
 
 
@@ -190,8 +188,8 @@ def _foreign(attack: _Attack) -> Iterator[str]:
     """The victim's row, and rows that were there before the attack, of any tenant but the attacker's own."""
     yield f"({attack.target.row.where})"
     if column := attack.catalog.tenant_column(attack.table):
-        mine = f"{literal(attack.target.attacker)}::{column.type}"
-        yield f"{ident(column.name)} {f'<> {mine}' if attack.identity.lawful else 'IS NOT NULL'}"
+        mine = ", ".join(f"{literal(tenant)}::{column.type}" for tenant in attack.identity.tenants)
+        yield f"{ident(column.name)} {f'NOT IN ({mine})' if mine else 'IS NOT NULL'}"
 
 
 def _copies_out(attack: _Attack) -> Attempt:
@@ -200,7 +198,7 @@ def _copies_out(attack: _Attack) -> Attempt:
     if column is None or table.kind != "table":
         sql = f"COPY (SELECT 1 FROM {table.name} WHERE {attack.target.row.where}) TO STDOUT"
         return attack.copy_out(sql, bool)
-    mine = {b"\\N", attack.target.attacker.encode() if attack.identity.lawful else b"\\N"}
+    mine = {b"\\N", *(tenant.encode() for tenant in attack.identity.tenants)}
     return attack.copy_out(f"COPY {table.name} ({ident(column.name)}) TO STDOUT", lambda line: line.strip() not in mine)
 
 

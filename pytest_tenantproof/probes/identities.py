@@ -18,7 +18,8 @@ _CLEARED = ("request.jwt.claim", "request.jwt.claims", "request.jwt.claim.sub", 
 class Identity:
     """A role, the claims it comes with, and, for a real login, whose session it is.
 
-    `lawful` names the tenant whose rows it may reach, if any; `unsure` identities may be refused by an error.
+    `lawful` names the tenant whose rows it may reach, if any, and `tenants` are the ids of all of those; `unsure`
+    identities may be refused by an error.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Identity:
     login: str = ""
     lawful: str = ""
     unsure: bool = False
+    tenants: tuple[str, ...] = ()
 
     @property
     def become(self) -> str:
@@ -40,14 +42,27 @@ class Identity:
 def owner(binding: Binding, role: str, tenant: Tenant, **more: Any) -> Identity:
     """The tenant's own user, who is permitted what the product permits; `more` replaces claims of the token."""
     claims = binding.claims(role, tenant.id, tenant.user, **more)
-    return Identity(
-        f"{role} of {tenant.name}", role, binding.settings(claims, tenant.id, tenant.user), lawful=tenant.name
-    )
+    given = binding.settings(claims, tenant.id, tenant.user)
+    return Identity(f"{role} of {tenant.name}", role, given, lawful=tenant.name, tenants=(tenant.id,))
 
 
-def attackers(catalog: Catalog, binding: Binding, a: Tenant, b: Tenant, *, superuser: bool) -> tuple[Identity, ...]:
-    """Everybody who must not reach tenant `b`. Logins can be taken on by a superuser only."""
-    return tuple(_attackers(catalog, binding, a, b, superuser))
+def attackers(
+    catalog: Catalog, binding: Binding, a: Tenant, b: Tenant, *, superuser: bool, joint: tuple[Tenant, ...] = ()
+) -> tuple[Identity, ...]:
+    """Everybody who must not reach tenant `b`. Logins can be taken on by a superuser only.
+
+    `joint` is one user's membership in several tenants, `b` not among them.
+    """
+    both = tuple(_joint(catalog, binding, joint)) if joint else ()
+    return (*_attackers(catalog, binding, a, b, superuser), *both)
+
+
+def _joint(catalog: Catalog, binding: Binding, joint: tuple[Tenant, ...]) -> Iterator[Identity]:
+    ids, names = tuple(tenant.id for tenant in joint), " and ".join(tenant.name for tenant in joint)
+    for role in catalog.client_roles:
+        for tenant in joint if role not in catalog.settings.anonymous_roles else ():
+            lawful = owner(binding, role, tenant)
+            yield replace(lawful, name=f"{role}, member of {names}, in {tenant.name}", tenants=ids)
 
 
 def _attackers(catalog: Catalog, binding: Binding, a: Tenant, b: Tenant, superuser: bool) -> Iterator[Identity]:

@@ -61,7 +61,8 @@ class Matrix:
         for expression in () if binding.proven else binding.unproven:
             why = "no claim or setting makes it give the tenant or user, so nothing is shown"
             self.prepared.problems[expression] = why
-        identities = attackers(catalog, binding, a, b, superuser=superuser)
+        joint = rows.joint(a)
+        identities = attackers(catalog, binding, a, b, superuser=superuser, joint=joint)
         if not identities:
             self.prepared.problems["(identities)"] = "no client role exists: nobody to attack as"
         self.stage = Stage(connection, catalog, rows, a, b, binding, identities, superuser)
@@ -115,7 +116,7 @@ class Matrix:
             steal, move = statements(catalog, table, row, stage.a, stage.b)
             delete = f"DELETE FROM {table.name}" + ("" if stage.superuser else f" WHERE {row.where}")
             copied = _copied(table, made) if made else {}
-            yield Target(table, row, insert, steal, move, delete, stage.made(stage.b), stage.a.id, copied)
+            yield Target(table, row, insert, steal, move, delete, stage.made(stage.b), copied)
 
     def _holds(self, table: Table, where: str) -> bool:
         query = f"SELECT EXISTS (SELECT FROM {table.name} WHERE {where})"

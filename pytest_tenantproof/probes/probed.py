@@ -81,5 +81,9 @@ def plain(part: Probed) -> dict[str, Any]:
 
 def of_plain(data: Mapping[str, Any]) -> Probed:
     """The inverse of plain()."""
-    breaches = [Breach(**{**b, "identity": Identity(**b["identity"])}) for b in data["breaches"]]
+    breaches = [Breach(**{**b, "identity": _identity(b["identity"])}) for b in data["breaches"]]
     return Probed(**{**data, "breaches": breaches, "permitted": {(t, r) for t, r in data["permitted"]}})
+
+
+def _identity(data: Mapping[str, Any]) -> Identity:
+    return Identity(**{**data, "tenants": tuple(data["tenants"])})

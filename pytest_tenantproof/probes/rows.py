@@ -117,6 +117,20 @@ class Rows:
             if not table.is_partition:
                 self._row(table, tenant)
 
+    def joint(self, tenant: Tenant) -> tuple[Tenant, ...]:
+        """One new user's membership in that tenant and in a third, which is made; () where the product has or allows
+        no such thing."""
+        tables = [t for t in self._catalog.of_kind(Kind.MEMBERSHIP) if not t.is_partition]
+        if not tables:
+            return ()
+        known, third = dict(self.problems), Tenant("tenant C")
+        self.fill(third)
+        users = {n: row for n, row in third.rows.items() if n in self._catalog.settings.user_tables}
+        member = Tenant(tenant.name, tenant.id, third.user, tenant.rows | users)
+        joined = [self._plan(table, member, insert=True) for table in tables]
+        self.problems = known
+        return (member, third) if third.rows and all(isinstance(row, Row) for row in joined) else ()
+
     def again(self, table: Table, tenant: Tenant) -> Row | None:
         """One more row for the tenant beside the one it has: as SQL only, not inserted."""
         made = self._plan(table, tenant)

@@ -14,7 +14,9 @@ from pytest_tenantproof.catalog import Catalog, digest, read_snapshot
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.errors import ProbeError
 from pytest_tenantproof.probes import Breach, Probed, joined, of_plain, parts, plain, probe, probe_share
+from pytest_tenantproof.probes.matrix import Matrix
 from pytest_tenantproof.probes.probed import PREPARED
+from pytest_tenantproof.probes.turns import attacking
 from pytest_tenantproof.target import EmbeddedPostgres, rolled_back
 from tests.probes.schemas import SCHEMAS, ddl, settings
 from tests.support import faults_settings, reference_settings
@@ -130,6 +132,28 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found_and_named(fault: str, attack: Run) -> None:
     assert FAULTS[fault] in operations(attack(fault))
+
+
+def test_a_member_of_two_tenants_sees_both_and_no_third(new_database: Callable[[], str]) -> None:
+    """Also where the hole is open to such a user alone."""
+    with psycopg.connect(new_database(), autocommit=True) as connection:
+        connection.execute(ddl("members").encode())
+        catalog = Catalog(read_snapshot(connection), settings("members"))
+        with attacking(connection):
+            stage = Matrix(connection, catalog, superuser=True).stage
+            both = next(i for i in stage.identities if i.name.endswith("member of tenant A and tenant C, in tenant A"))
+            connection.execute(both.become.encode())
+            seen = {str(row[0]) for row in connection.execute("SELECT org_id FROM public.tasks")}
+        assert (seen, stage.b.id in seen) == (set(both.tenants), False)
+        for fault, expected in (("SELECT 1", set()), (_MANY, {"authenticated, member of tenant A and tenant C, in "})):
+            with rolled_back(connection):
+                connection.execute(fault.encode())
+                breaches = probe(connection, Catalog(read_snapshot(connection), settings("members"))).breaches
+            assert {b.identity.name.partition("in tenant")[0] + "in " for b in breaches} == expected
+
+
+_MANY = """CREATE POLICY x ON tasks FOR SELECT TO authenticated USING
+    ((SELECT count(*) FROM public.members m WHERE m.user_id = auth.uid()) > 1)"""
 
 
 HARMLESS = {
