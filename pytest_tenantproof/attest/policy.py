@@ -109,6 +109,8 @@ def parse_policy(payload: bytes) -> Policy:
             raise _malformed(f"{name!r} must list texts")
     if not all(given[name] for name in ("targets", "controls", "keys")):
         raise _malformed("it needs at least one target, one control and one key")
+    if any(Path(name).name != name or name == ".." for name in given["targets"]):
+        raise _malformed("a target's name is no path")
     if not 0 < given["max_age_hours"] <= _LONGEST_HOURS:
         raise _malformed(f"max_age_hours must be more than 0, and {_LONGEST_HOURS} at most")
     found = tuple(_key(item) for item in given["keys"])

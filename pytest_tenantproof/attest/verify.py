@@ -266,6 +266,8 @@ def check_links(links: Sequence[Link]) -> None:
         before, digest = link.previous["run_id"], link.previous["sha256"]
         if run_ids.get(digest) != before:
             raise VerificationError("chain-broken", f"{link.run_id} follows {before}, which is missing or was changed.")
+        if before >= link.run_id:
+            raise VerificationError("chain-broken", f"{link.run_id} says that it follows {before}, a later run.")
         if digest in followed:
             raise VerificationError("chain-broken", f"two runs follow {before}: the history forks.")
         followed.add(digest)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from pytest_tenantproof.attest.note import Checkpoint
 from pytest_tenantproof.attest.proof import prove, verify_proof
 from pytest_tenantproof.attest.record import record
 from pytest_tenantproof.attest.sign import Signer, new_seed
+from pytest_tenantproof.attest.verify import verify_chain
 from pytest_tenantproof.attest.verify_log import verify_log
 from pytest_tenantproof.cli import main
 from pytest_tenantproof.errors import EvidenceError, VerificationError
@@ -102,6 +104,31 @@ def test_a_backdated_run_is_named(history: list[Path], root: Path, signer: Signe
     bundle.write_bundle(root, "prod", signer, early, {"report.html": render_html})
     runlog.append(root, signer)
     assert reason(root, signer) == "log-reordered"
+
+
+def test_a_run_that_follows_a_later_one_is_named(root: Path, signer: Signer) -> None:
+    """Somebody who holds the key writes a run of last year today; it cannot but follow the newest one."""
+    bundle.write_bundle(root, "prod", signer, lambda run_id, before: record(make_run(before, run_id)), {})
+    last = "20250101T020000Z-00000000"
+    bundle.write_bundle(root, "prod", signer, lambda _, before: record(make_run(before, last)), {})
+    with pytest.raises(VerificationError, match="a later run") as caught:
+        verify_chain(root / "prod", [signer.public])
+    assert caught.value.reason == "chain-broken"
+    runlog.append(root, signer)
+    assert reason(root, signer) == "chain-broken"
+
+
+def test_the_log_keeps_the_order_of_runs_when_a_clock_is_set_back(root: Path, signer: Signer) -> None:
+    """By no more than clocks are off; the first of the runs was cut off before it was logged."""
+    ends = iter(("2026-11-23T02:04:00Z", "2026-11-23T02:01:00Z"))
+
+    def report(run_id: str, before: dict[str, str] | None) -> dict[str, object]:
+        return record(replace(make_run(before, run_id), finished=next(ends)))
+
+    for _ in range(2):
+        bundle.write_bundle(root, "prod", signer, report, {})
+    runlog.append(root, signer)
+    assert verify_log(root, [signer.public])[0].size == 2
 
 
 def test_a_replaced_log_is_named(history: list[Path], root: Path, signer: Signer) -> None:
