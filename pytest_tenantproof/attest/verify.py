@@ -61,6 +61,8 @@ class Verified:
     report_sha256: str
     trusted_time: datetime | None = None
     """When a timestamp authority saw the signature; None where no root was given to check it with."""
+    untold: tuple[str, ...] = ()
+    """Alerts of the run that were not delivered, with why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def verify_bundle(
     _check_subjects(load(opened.payload, "the statement"), files)
     report = load(files["report.json"], "report.json")
     _check_report(report, path, opened.payload, files)
-    check_alerts(files, own | known, opened.key_id)
+    alerts = check_alerts(files, own | known, opened.key_id)
     digest = hashlib.sha256(files["report.json"]).hexdigest()
     return Verified(
         path,
@@ -110,6 +112,7 @@ def verify_bundle(
         report,
         digest,
         _time(files, opened.signature, time, report["finished"]) if time else None,
+        tuple(f"{alert['channel']}: {alert['problem']}" for alert in alerts if alert["problem"]),
     )
 
 

@@ -58,6 +58,7 @@ def _verify(options: argparse.Namespace) -> Answer:
         + (f", seen by the timestamp authority at {v.trusted_time:%Y-%m-%dT%H:%M:%SZ}" if v.trusted_time else "")
         for v in found
     ]
+    lines += [f"{v.path}: an alert was not delivered: {problem}" for v in found for problem in v.untold]
     return 0, {"verified": [_told(v) for v in found], "gates": gates}, list(map(plain, lines))
 
 
@@ -70,6 +71,7 @@ def _told(v: "Verified") -> dict[str, Any]:
         "key_id": v.key_id,
         "ephemeral": v.ephemeral,
         "trusted_time": f"{v.trusted_time:%Y-%m-%dT%H:%M:%SZ}" if v.trusted_time else None,
+        "untold": list(v.untold),
     }
 
 

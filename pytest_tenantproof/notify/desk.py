@@ -1,6 +1,7 @@
 """The one place that alerts leave from: what waited goes first, a cause is told once, what fails is kept."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -135,7 +136,9 @@ class Desk:
             self._say(f"the alert for {channel} could not be kept either: {unkept.strerror}.")
 
     def _flush(self) -> None:
-        """One try each, oldest first; a channel that does not answer is left alone until the next run."""
+        """One try each, oldest first, for as long as one delivery may take; what is left waits for the next run, and so
+        does what a channel that does not answer was to get."""
+        ends = time.monotonic() + self.patience.total_s
         waiting, problems = files.outbox(self.folder)
         for problem in problems:
             self._say(problem)
@@ -145,7 +148,7 @@ class Desk:
                 self._say(files.set_aside(path, f"was not delivered to {entry.channel} in {self.keep.days} days"))
             elif entry.channel not in channels:
                 self._say(f"an alert waits for {entry.channel}, which is not configured.")
-            elif entry.channel in self._held_up or self.now() < entry.not_before:
+            elif entry.channel in self._held_up or self.now() < entry.not_before or time.monotonic() > ends:
                 self._held_up.setdefault(entry.channel, entry.not_before)
                 self._done(entry.channel, entry.alert, NotifyError(f"{entry.channel} is held up, the alert waits."))
             else:

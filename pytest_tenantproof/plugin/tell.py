@@ -24,7 +24,7 @@ _RUN, _VERDICT, _WARNING = "run", "verdict", "warning"
 
 
 def tell(settings: "Settings", written: "Written", mode: str, job: str, signer: "Signer") -> list[str]:
-    """What could not be delivered. What became of each alert is added to the bundle. Raises EvidenceError."""
+    """What could not be delivered, or not be recorded. What became of each alert is added to the bundle."""
     report = written.report
     target = report["target"]["name"]
     if not _heard_of(settings, target, mode):
@@ -38,13 +38,15 @@ def tell(settings: "Settings", written: "Written", mode: str, job: str, signer: 
         always=mode == "always",
         well=proven,
     )
+    done: tuple[Delivery, ...] = ()
+    problems = []
     try:
         done = open_desk(settings, job).tell(news)
+        if done:
+            write_alerts(written.path, [_recorded(delivery) for delivery in done], signer, datetime.now(UTC))
     except TenantproofError as error:
-        return [str(error)]
-    if done:
-        write_alerts(written.path, [_recorded(delivery) for delivery in done], signer, datetime.now(UTC))
-    return [delivery.told for delivery in done if delivery.problem]
+        problems.append(str(error))
+    return [*problems, *(delivery.told for delivery in done if delivery.problem)]
 
 
 def tell_broken(settings: "Settings", target: str, mode: str, job: str, error: TenantproofError) -> list[str]:

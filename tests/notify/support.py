@@ -3,6 +3,7 @@
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ class HttpSink:
     status: int = 200
     body: bytes = b"ok"
     headers: dict[str, str] = field(default_factory=dict)
+    delay: float = 0.0
     hold: threading.Event | None = None
     drip: threading.Event | None = None
     """Until it is set, a byte of the answer's head now and then, and never the whole."""
@@ -37,6 +39,7 @@ def http_sink(certificate: tuple[Path, Path] | None = None) -> Iterator[HttpSink
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             sink.requests.append((self.command, self.path, json.loads(body) if body else None))
+            time.sleep(sink.delay)
             if sink.hold is not None:
                 sink.hold.wait(10)
                 return

@@ -184,6 +184,22 @@ def test_the_outbox_does_not_grow_with_the_runs(watch: Watch, sink: HttpSink) ->
     assert len(list(watch.folder.rglob("*.aside"))) == 1
 
 
+def test_what_waits_does_not_hold_a_run_up(watch: Watch, sink: HttpSink) -> None:
+    """A channel that takes each alert slowly gets some of them now, the others next time, and all in order."""
+    sink.status = 404
+    for number in range(5):
+        watch.now += HOUR
+        watch(Cause("prod", f"TP80{number}", "public.x", Severity.HIGH))
+    heads(sink)
+    sink.status, sink.delay = 200, 0.3
+    waiting = len(outbox(watch.folder)[0])
+    desk = watch.desk()
+    desk.patience = Patience(total_s=0.7)
+    sent = [delivery for delivery in desk.flush() if not delivery.problem]
+    assert 1 <= len(sent) < waiting
+    assert len(outbox(watch.folder)[0]) == waiting - len(sent)
+
+
 def test_one_that_fails_does_not_keep_the_others_silent(
     tmp_path: Path, sink: HttpSink, mailbox: Callable[..., Any]
 ) -> None:

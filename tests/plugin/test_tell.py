@@ -133,6 +133,16 @@ def test_the_message_has_what_people_need_and_names_cannot_bend_it(
     assert '"verbatim": true' in text
 
 
+def test_an_alert_that_cannot_be_recorded_is_said_and_still_sent(
+    settings: Settings, sink: HttpSink, finished: Callable[..., Written]
+) -> None:
+    run = finished()
+    (run.path / bundle.ALERTS_FILE).mkdir()
+    [problem] = tell(settings, run, "failure", "canary", SIGNER)
+    assert "could not be written" in problem
+    assert methods(sink) == ["POST"]
+
+
 def test_a_warning_is_told_once_as_one(settings: Settings, sink: HttpSink, finished: Callable[..., Written]) -> None:
     run = finished(proven=True)
     run.report["controls"][0]["reason"] = "warning: pg_stat_activity: idle for 400 s"
@@ -189,6 +199,7 @@ def test_runs_of_pytest_from_a_failed_alert_to_the_recovery(
     assert found == [("Slack", True), ("dead-man's ping", True)]
     verified = tool("verify", "--key", str(public), "--chain", "evidence/staging")
     assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert verified.stdout.count("an alert was not delivered: ") == 2
     kept = [path.read_text("utf-8", "replace") for path in tmp_path.rglob("*") if path.is_file()]
     assert not any("services/T0/B0/secret" in text for text in [loud.stdout, loud.stderr, *kept])
     methods(sink)
