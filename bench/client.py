@@ -26,6 +26,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool
 
+from bench._cpu import cpu
 from pytest_tenantproof.client import TenantPool
 from pytest_tenantproof.demo import load_demo
 from pytest_tenantproof.migrate import apply, migrations_folder
@@ -85,13 +86,6 @@ def relayed(dsn: str, rtt: float) -> Iterator[str]:
         finally:
             process.terminate()
             process.join()
-
-
-def cpu(pid: int) -> float:
-    """CPU seconds of this thread and of the server's process; the first alone where the machine does not tell."""
-    told = Path(f"/proc/{pid}/schedstat")
-    server = int(told.read_text().split()[0]) / 1e9 if told.exists() else 0.0
-    return time.thread_time() + server
 
 
 def timed(work: Callable[[], Any], times: int, pid: int) -> tuple[float, float]:
