@@ -33,7 +33,7 @@ BEGIN
     INSERT INTO public.audit_events (tenant_id, actor, actor_source, database_role, table_schema, table_name,
         operation, row_count, key_columns, keys, changed, request_id)
     SELECT (image ->> tg_argv[0])::uuid, a.actor, a.source, a.who, tg_table_schema, tg_table_name,
-        tg_op::tenantproof.audit_operation, 1,
+        tg_op::public.audit_operation, 1,
         tg_argv[1:], ARRAY[image ->> tg_argv[1]],
         CASE WHEN tg_op = 'UPDATE' THEN ARRAY(SELECT e.key FROM jsonb_each(image) e
                                               WHERE former -> e.key IS DISTINCT FROM e.value) END,

@@ -36,9 +36,9 @@ GRANT USAGE ON SCHEMA app TO tenantproof_audit;
 -- the rest of a short event --------------------------------------------------------------------------------------------
 DO $$
 BEGIN
-    IF pg_catalog.to_regtype('tenantproof.audit_operation') IS NULL THEN
-        CREATE TYPE tenantproof.audit_operation AS ENUM ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE');
-        CREATE TYPE tenantproof.actor_source AS ENUM ('binding', 'service', 'jwt', 'role');
+    IF pg_catalog.to_regtype('public.audit_operation') IS NULL THEN
+        CREATE TYPE public.audit_operation AS ENUM ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE');
+        CREATE TYPE public.audit_actor_source AS ENUM ('binding', 'service', 'jwt', 'role');
     END IF;
 END
 $$;
@@ -48,12 +48,12 @@ CREATE TABLE IF NOT EXISTS public.audit_events (
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     tenant_id uuid NOT NULL,
     actor text NOT NULL,
-    actor_source tenantproof.actor_source NOT NULL,
+    actor_source public.audit_actor_source NOT NULL,
     database_role text NOT NULL,
     session_role text NOT NULL DEFAULT session_user,
     table_schema text NOT NULL,
     table_name text NOT NULL,
-    operation tenantproof.audit_operation NOT NULL,
+    operation public.audit_operation NOT NULL,
     row_count bigint,
     key_columns text[] NOT NULL,
     keys text[],
@@ -129,7 +129,7 @@ $$;
 -- statement, which may have changed role and claims since rights were checked. So a back end that is not, or no longer,
 -- bound when its event is written is refused: as app_scoped without a binding, or as its login, which has no rights.
 CREATE OR REPLACE FUNCTION tenantproof.actor(tab oid, operation text, OUT actor text,
-    OUT source tenantproof.actor_source, OUT who text, OUT request text)
+    OUT source public.audit_actor_source, OUT who text, OUT request text)
 LANGUAGE plpgsql STABLE SET search_path = '' AS
 $$
 DECLARE
@@ -191,13 +191,13 @@ BEGIN
         INSERT INTO public.audit_events (tenant_id, actor, actor_source, database_role, table_schema, table_name,
             operation, row_count, key_columns, keys, request_id)
         SELECT (r.image ->> tg_argv[0])::uuid, writer.actor, writer.source, writer.who, tg_table_schema, tg_table_name,
-            tg_op::tenantproof.audit_operation, 1, columns, ARRAY[tenantproof.audit_key(r.image, columns)], writer.request
+            tg_op::public.audit_operation, 1, columns, ARRAY[tenantproof.audit_key(r.image, columns)], writer.request
         FROM (SELECT pg_catalog.to_jsonb(c) AS image FROM changed_rows c OFFSET 0) r;
     ELSE
         INSERT INTO public.audit_events (tenant_id, actor, actor_source, database_role, table_schema, table_name,
             operation, row_count, key_columns, keys, request_id)
-        SELECT g.tenant_id::uuid, writer.actor, writer.source, writer.who, tg_table_schema, tg_table_name, tg_op::tenantproof.audit_operation,
-            count(*), columns, pg_catalog.array_agg(g.key), writer.request
+        SELECT g.tenant_id::uuid, writer.actor, writer.source, writer.who, tg_table_schema, tg_table_name,
+            tg_op::public.audit_operation, count(*), columns, pg_catalog.array_agg(g.key), writer.request
         FROM (SELECT r.image ->> tg_argv[0] AS tenant_id, tenantproof.audit_key(r.image, columns) AS key,
                   (pg_catalog.row_number() OVER () - 1) / 1000 AS part
               FROM (SELECT pg_catalog.to_jsonb(c) AS image FROM changed_rows c OFFSET 0) r) g
@@ -220,7 +220,7 @@ BEGIN
         INSERT INTO public.audit_events (tenant_id, actor, actor_source, database_role, table_schema, table_name,
             operation, row_count, key_columns, keys, changed, request_id)
         SELECT (n.image ->> tg_argv[0])::uuid, writer.actor, writer.source, writer.who, tg_table_schema, tg_table_name,
-            tg_op::tenantproof.audit_operation, 1, columns, ARRAY[tenantproof.audit_key(n.image, columns)],
+            tg_op::public.audit_operation, 1, columns, ARRAY[tenantproof.audit_key(n.image, columns)],
             (SELECT pg_catalog.array_agg(e.key ORDER BY e.key) FROM pg_catalog.jsonb_each(n.image) e
              WHERE (o.image -> e.key) IS DISTINCT FROM e.value), writer.request
         FROM (SELECT pg_catalog.to_jsonb(c) AS image FROM changed_rows c OFFSET 0) n,
@@ -229,7 +229,7 @@ BEGIN
         INSERT INTO public.audit_events (tenant_id, actor, actor_source, database_role, table_schema, table_name,
             operation, row_count, key_columns, keys, changed, request_id)
         SELECT g.tenant_id::uuid, writer.actor, writer.source, writer.who, tg_table_schema, tg_table_name,
-            tg_op::tenantproof.audit_operation, count(*), columns, pg_catalog.array_agg(g.key), g.changed, writer.request
+            tg_op::public.audit_operation, count(*), columns, pg_catalog.array_agg(g.key), g.changed, writer.request
         FROM (SELECT n.image ->> tg_argv[0] AS tenant_id, n.key, d.changed,
                   (pg_catalog.row_number() OVER () - 1) / 1000 AS part
               FROM (SELECT i.image, tenantproof.audit_key(i.image, columns) AS key
@@ -253,7 +253,7 @@ BEGIN
     INSERT INTO public.audit_events (tenant_id, actor, actor_source, database_role, table_schema, table_name,
         operation, key_columns, request_id)
     SELECT '00000000-0000-0000-0000-000000000000', a.actor, a.source, a.who, tg_table_schema, tg_table_name,
-        tg_op::tenantproof.audit_operation,
+        tg_op::public.audit_operation,
         tg_argv[1:], a.request
     FROM tenantproof.actor(tg_relid, tg_op) a;
     RETURN NULL;
