@@ -23,7 +23,7 @@ from pytest_tenantproof.config import Settings
 from pytest_tenantproof.controls.judge import functions, judge, static_ids
 from pytest_tenantproof.errors import TenantproofError
 from pytest_tenantproof.model import Finding, Outcome
-from pytest_tenantproof.probes import probe
+from pytest_tenantproof.probes import probe, scan
 from pytest_tenantproof.target import EmbeddedPostgres, TargetInfo, find_bin, rolled_back, start
 from tests.support import faults_settings, load_faults_base
 
@@ -104,7 +104,7 @@ def open_cluster() -> Cluster:
 @cache
 def live_ids() -> tuple[str, ...]:
     """Controls that need no more than a database that may be attacked."""
-    given = {"catalog", "findings", "probes", "database", "today", "target"}
+    given = {"catalog", "findings", "probes", "stored", "database", "today", "target"}
     wanted = {i: set(inspect.signature(f).parameters) for i, f in functions().items() if i[2] in "35"}
     return tuple(i for i, names in wanted.items() if names <= given and i not in static_ids())
 
@@ -128,7 +128,8 @@ def judge_case(cluster: Cluster, copy: Copy) -> Verdict:
             snapshot = read_snapshot(connection)
             catalog = Catalog(snapshot, cluster.settings)
             results = [judge(i, catalog) for i in static_ids() if not i.startswith("TP9")]
-            given = {"probes": probe(connection, catalog), "today": datetime.now(UTC).date(), "target": SCRATCH}
+            given = {"probes": probe(connection, catalog), "stored": scan(connection, catalog)}
+            given |= {"today": datetime.now(UTC).date(), "target": SCRATCH}
             for control in live_ids():
                 with rolled_back(connection):
                     results.append(judge(control, catalog, database=connection, **given))

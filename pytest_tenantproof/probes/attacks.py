@@ -15,7 +15,8 @@ from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.catalog.model import Table
 from pytest_tenantproof.probes.defences import take_down
 from pytest_tenantproof.probes.identities import Identity
-from pytest_tenantproof.probes.rows import Row, Tenant, last, savepoint
+from pytest_tenantproof.probes.rows import Row, Tenant
+from pytest_tenantproof.probes.savepoints import last, savepoint
 from pytest_tenantproof.probes.values import ident, literal
 
 __all__ = ["Attempt", "Breach", "Target", "attack_table", "statements"]

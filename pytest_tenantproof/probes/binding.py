@@ -12,7 +12,8 @@ from typing import Any
 import psycopg
 
 from pytest_tenantproof.catalog import Catalog
-from pytest_tenantproof.probes.rows import Tenant, savepoint
+from pytest_tenantproof.probes.rows import Tenant
+from pytest_tenantproof.probes.savepoints import savepoint
 from pytest_tenantproof.probes.values import literal
 
 __all__ = ["Binding", "bind"]

@@ -12,7 +12,8 @@ from pytest_tenantproof.catalog.model import Function, Table
 from pytest_tenantproof.catalog.plpgsql import exit_of
 from pytest_tenantproof.probes.attacks import Attempt, Breach
 from pytest_tenantproof.probes.identities import Identity
-from pytest_tenantproof.probes.rows import Row, savepoint
+from pytest_tenantproof.probes.rows import Row
+from pytest_tenantproof.probes.savepoints import savepoint
 from pytest_tenantproof.probes.stage import Stage
 from pytest_tenantproof.probes.values import Values, literal
 

@@ -11,7 +11,8 @@ from pytest_tenantproof.probes.attacks import Attempt, Breach
 from pytest_tenantproof.probes.binding import bind
 from pytest_tenantproof.probes.identities import Identity, attackers, owner
 from pytest_tenantproof.probes.probed import Probed
-from pytest_tenantproof.probes.rows import Tenant, savepoint
+from pytest_tenantproof.probes.rows import Tenant
+from pytest_tenantproof.probes.savepoints import savepoint
 from pytest_tenantproof.probes.values import ident, literal
 from pytest_tenantproof.target import rolled_back
 

@@ -17,7 +17,8 @@ from pytest_tenantproof.probes.calls import attack_function, attack_view, attack
 from pytest_tenantproof.probes.defences import grants, no_triggers
 from pytest_tenantproof.probes.identities import Identity, attackers, owner
 from pytest_tenantproof.probes.probed import Probed
-from pytest_tenantproof.probes.rows import Row, Rows, Tenant, owned_tables, savepoint
+from pytest_tenantproof.probes.rows import Row, Rows, Tenant, owned_tables
+from pytest_tenantproof.probes.savepoints import savepoint
 from pytest_tenantproof.probes.stage import Stage
 from pytest_tenantproof.probes.turns import silence
 from pytest_tenantproof.probes.values import Values, ident, literal

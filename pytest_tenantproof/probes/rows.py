@@ -9,7 +9,7 @@ import itertools
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,9 +18,10 @@ import psycopg
 from pytest_tenantproof.catalog import Catalog, Kind
 from pytest_tenantproof.catalog.model import Column, Constraint, Table
 from pytest_tenantproof.config import DerivedTable
+from pytest_tenantproof.probes.solving import Solver
 from pytest_tenantproof.probes.values import Values, ident, literal
 
-__all__ = ["NOBODY", "Row", "Rows", "Tenant", "key_of", "last", "owned_tables", "savepoint"]
+__all__ = ["NOBODY", "Row", "Rows", "Tenant", "key_of", "owned_tables"]
 
 _ATTEMPTS = 80
 NOBODY = "SELECT set_config('request.jwt.claims', '', true);"
@@ -49,28 +50,6 @@ class Row:
     """Settings (SQL) that the row was made under: its triggers ask who the user is."""
 
 
-@contextlib.contextmanager
-def savepoint(connection: psycopg.Connection[Any], *statements: str) -> Iterator[Callable[[], psycopg.Cursor[Any]]]:
-    """Undoes what happens inside, also when it ends in an error.
-
-    With statements, the block gets a function that runs them (once, in one round trip together with the savepoint)
-    and returns the cursor of the last.
-    """
-    if not statements:
-        connection.execute("SAVEPOINT tp_probe")
-    try:
-        yield lambda: last(connection.execute("; ".join(("SAVEPOINT tp_probe", *statements)).encode()))
-    finally:
-        connection.execute("ROLLBACK TO SAVEPOINT tp_probe; RELEASE SAVEPOINT tp_probe")
-
-
-def last(cursor: psycopg.Cursor[Any]) -> psycopg.Cursor[Any]:
-    """The cursor at the result of its last statement."""
-    while cursor.nextset():
-        pass
-    return cursor
-
-
 def _claims(tenant: Tenant) -> str:
     """SQL that makes the session the tenant's user's, as far as triggers and defaults ask."""
     token = json.dumps({"sub": tenant.user, "role": "authenticated"})
@@ -94,6 +73,7 @@ class Rows:
         self._connection = connection
         self._catalog = catalog
         self._values = Values(catalog.snapshot)
+        self._solver = Solver(catalog, self._values)
         self._derived: dict[str, DerivedTable] = {d.table: d for d in catalog.settings.derived_tables}
         self._shared: dict[str, Row] = {}
         self._making: list[str] = []
@@ -379,42 +359,17 @@ class Rows:
         """Follows the constraints that refuse a row, one at a time, until the server takes it."""
         tried: set[str] = set()
         for _ in range(_ATTEMPTS):
-            check = self._violated(table)
+            check = self._solver.violated(table, self._refused)
             if check is None or check.name in tried:
                 return
             tried.add(check.name)
-            for change in itertools.islice(self._changes(table, check, forced), _ATTEMPTS):
+            for change in itertools.islice(self._solver.changes(table, check, forced), _ATTEMPTS):
                 changed = values | change
                 yield self._insert(table, changed)
-                now = self._violated(table)
+                now = self._solver.violated(table, self._refused)
                 if now is not None and now.name != check.name:
                     values = changed
                     break
-
-    def _violated(self, table: Table) -> Constraint | None:
-        error = self._refused
-        name = error.diag.constraint_name if isinstance(error, psycopg.errors.CheckViolation) else None
-        everything = (*table.constraints, *(c for p in self._catalog.children_of(table) for c in p.constraints))
-        return next((c for c in everything if c.name == name), None)
-
-    def _changes(self, table: Table, check: Constraint, forced: Mapping[str, str]) -> Iterator[dict[str, str]]:
-        named = (table.column(name) for name in check.columns)
-        columns = [c for c in named if c and c.name not in forced and not c.generated]
-        options = [list(dict.fromkeys(self._options(c, check, forced))) for c in columns]
-        for combination in itertools.product(*options):
-            yield dict(zip((c.name for c in columns), combination, strict=True))
-
-    def _options(self, column: Column, check: Constraint, forced: Mapping[str, str]) -> Iterator[str]:
-        """For one column: what the check's text suggests, what other columns hold, any value, NULL."""
-        for name, value in forced.items():
-            if column.type.startswith(("text", "character")) and name in check.columns:
-                yield f"({value}::text || '/tp')"
-                yield f"{value}::text"
-            elif name in check.columns:
-                yield value
-        suggested = self._values.solutions(check.definition, column.type)
-        yield from (value for value in suggested if not (column.not_null and value.startswith("NULL")))
-        yield from (self._values.fresh(column.type) for _ in range(2))
 
 
 def key_of(table: Table) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import psycopg
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.catalog.model import Table
 from pytest_tenantproof.catalog.plpgsql import exit_of
-from pytest_tenantproof.probes.rows import savepoint
+from pytest_tenantproof.probes.savepoints import savepoint
 from pytest_tenantproof.probes.values import ident
 from pytest_tenantproof.target import rolled_back
 

@@ -9,7 +9,7 @@ from pytest_tenantproof.catalog import Catalog, read_snapshot
 from pytest_tenantproof.controls.judge import judge
 from pytest_tenantproof.model import Outcome
 from pytest_tenantproof.probes import probe_live, scan
-from pytest_tenantproof.probes.rows import savepoint
+from pytest_tenantproof.probes.savepoints import savepoint
 from pytest_tenantproof.target import rolled_back
 from tests.support import reference_settings
 

@@ -12,7 +12,7 @@ import psycopg
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.catalog.model import Table
 from pytest_tenantproof.probes.defences import no_row_security
-from pytest_tenantproof.probes.rows import savepoint
+from pytest_tenantproof.probes.savepoints import savepoint
 from pytest_tenantproof.probes.trail.scene import Flaw, Scene, Tried
 from pytest_tenantproof.probes.values import ident
 

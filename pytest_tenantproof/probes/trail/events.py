@@ -3,7 +3,8 @@
 import psycopg
 
 from pytest_tenantproof.catalog.model import Table
-from pytest_tenantproof.probes.rows import Row, key_of, savepoint
+from pytest_tenantproof.probes.rows import Row, key_of
+from pytest_tenantproof.probes.savepoints import savepoint
 from pytest_tenantproof.probes.trail.scene import Flaw, Scene, Tried
 from pytest_tenantproof.probes.values import ident, literal
 

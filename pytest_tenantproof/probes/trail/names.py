@@ -10,7 +10,7 @@ import psycopg
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.catalog.model import Function, Table
 from pytest_tenantproof.probes.identities import Identity, owner
-from pytest_tenantproof.probes.rows import savepoint
+from pytest_tenantproof.probes.savepoints import savepoint
 from pytest_tenantproof.probes.trail.scene import Flaw, Scene, Tried
 from pytest_tenantproof.probes.values import ident
 

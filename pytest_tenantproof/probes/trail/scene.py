@@ -9,7 +9,8 @@ import psycopg
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.catalog.model import Table
 from pytest_tenantproof.probes.binding import Binding, bind
-from pytest_tenantproof.probes.rows import Row, Rows, Tenant, savepoint
+from pytest_tenantproof.probes.rows import Row, Rows, Tenant
+from pytest_tenantproof.probes.savepoints import savepoint
 from pytest_tenantproof.probes.turns import is_superuser, silence
 from pytest_tenantproof.probes.values import ident, literal
 
