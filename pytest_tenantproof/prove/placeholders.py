@@ -165,7 +165,7 @@ def _statements(catalog: Catalog) -> Iterator[tuple[str, str]]:
     yield "lo_compat", alter.format("lo_compat_privileges = on")
     yield "replica_role", alter.format("session_replication_role = replica")
     anonymous = [r for r in catalog.client_roles if r in catalog.settings.anonymous_roles]
-    if anonymous:
+    if anonymous and catalog.usable(table.schema, anonymous[0]):
         directive = '@graphql({"totalCount": {"enabled": true}})'
         yield (
             "graphql_total_count",

@@ -99,7 +99,23 @@ class Prover:
             return Tried(untried=f"the fault could not be made ({code or type(error).__name__})")
         if not fault.sql and found.outcome is Outcome.NOT_RUN:
             return Tried(seen=True)
-        return Tried(found.outcome is Outcome.FAILED and bool(set(found.findings) - before), others=others)
+        if found.outcome is Outcome.FAILED and set(found.findings) - before:
+            return Tried(seen=True, others=others)
+        return Tried(untried=self._without_effect(function, found, before, catalog), others=others)
+
+    def _without_effect(
+        self, function: Callable[..., None], found: Result, before: frozenset[Finding], catalog: Catalog
+    ) -> str:
+        """Why a fault that went unnoticed breaks nothing on this clone; "" where the control missed it."""
+        if before and found.outcome is Outcome.FAILED:
+            return "the control is red here without it, and it adds nothing"
+        asked = inspect.signature(function).parameters.keys() - {"catalog", "findings"}
+        if not asked and catalog.settings == self.settings and catalog.snapshot == self.catalog.snapshot:
+            return "it changes nothing in this schema"
+        if "probes" in asked and self._learned["probes"].problems:
+            table, why = next(iter(self._learned["probes"].problems.items()))
+            return f"the clone cannot be attacked in full: {table}: {why}"
+        return ""
 
     def _others(self, control: Control, fault: Fault, catalog: Catalog) -> tuple[str, ...]:
         """Controls of the catalog alone that the fault turned red as well, and does not name."""

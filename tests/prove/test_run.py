@@ -1,0 +1,53 @@
+"""What becomes of faults on a schema that is broken already, and of a control that sees nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_tenantproof.catalog import Catalog, read_snapshot
+from pytest_tenantproof.control import Findings, control_of
+from pytest_tenantproof.controls.judge import functions, static_ids
+from pytest_tenantproof.migrate import apply, migrations_folder
+from pytest_tenantproof.model import Control, Fault, Severity
+from pytest_tenantproof.prove.run import Prover, open_prover
+from pytest_tenantproof.target import find_bin, open_session, start
+from tests.support import reference_settings
+
+
+@pytest.fixture(scope="module")
+def unhardened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prover]:
+    folder: Path = tmp_path_factory.mktemp("baseline")
+    first = migrations_folder() / "000_baseline.sql"
+    (folder / first.name).write_bytes(first.read_bytes())
+    with start(find_bin(18)) as server:
+        apply(server.dsn(), folder)
+        connection, info = open_session(server.dsn(), "staging", "staging")
+        with connection:
+            snapshot = read_snapshot(connection)
+    with open_prover(snapshot, reference_settings(), info) as prover:
+        yield prover
+
+
+def test_no_control_is_blamed_for_what_was_broken_before(unhardened: Prover) -> None:
+    said: dict[str, str] = {}
+    for control_id in (*static_ids(), "TP301", "TP302"):
+        function = functions()[control_id]
+        declared = control_of(function)
+        assert declared is not None
+        found = unhardened.falsify(declared, function)
+        assert found.detected == found.faults, (control_id, found)
+        said[control_id] = found.reason
+    assert "is red here without it" in said["TP203"]
+
+
+def test_a_control_that_sees_nothing_is_found_out(unhardened: Prover) -> None:
+    def blind(catalog: Catalog, findings: Findings) -> None:
+        """Looks nowhere."""
+
+    fault = Fault("CREATE TABLE public.anything (id int)")
+    nothing = Fault("ALTER TABLE public.messages ENABLE ROW LEVEL SECURITY")
+    declared = Control("TP999", "blind", Severity.LOW, "A1", None, "9xx", "Looks nowhere.", (fault, nothing))
+    found = unhardened.falsify(declared, blind)
+    assert (found.faults, found.detected, found.untried) == (1, 0, 1)
+    assert "it changes nothing in this schema" in found.reason
