@@ -178,6 +178,7 @@ def _gathered(
     tenants = {share.tenant or "": escaped(share.tenant or "") for share in shares}
     found: dict[bytes, list[bytes]] = {as_written: [] for as_written in tenants.values()}
     held = 0
+    connection.execute("SAVEPOINT gathering")
     with contextlib.closing(_lines(connection, _many(table, shares))) as lines:
         try:
             for line in lines:
@@ -185,9 +186,13 @@ def _gathered(
                 found[tenant].append(row)
                 held += len(row)
                 if held > _HELD:
-                    return None
+                    break
         except KeyError:
             raise BackupError(f"{table.name} gave another tenant's row.", remedy=_AGAIN) from None
+    # A COPY that is left in the middle is cancelled, which ends a transaction, and with it the snapshot.
+    connection.execute("ROLLBACK TO SAVEPOINT gathering" if held > _HELD else "RELEASE SAVEPOINT gathering")
+    if held > _HELD:
+        return None
     return {tenant: found[as_written] for tenant, as_written in tenants.items()}
 
 
