@@ -100,6 +100,8 @@ def verify_bundle(
     _check_subjects(load(opened.payload, "the statement"), files)
     report = load(files["report.json"], "report.json")
     _check_report(report, path, opened.payload, files)
+    if opened.key_id not in known and not (report["signing"]["ephemeral"] and report["target"]["class"] != "live"):
+        raise VerificationError("key-unknown", "a bundle of this kind is never signed by a key of its own.")
     alerts = check_alerts(files, own | known, opened.key_id)
     digest = hashlib.sha256(files["report.json"]).hexdigest()
     return Verified(

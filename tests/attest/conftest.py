@@ -29,7 +29,7 @@ def make_run(previous: dict[str, str] | None, run_id: str, *, ephemeral: bool = 
         verdict=Verdict.FAILED,
         target={
             "name": "prod",
-            "class": "live",
+            "class": "scratch" if ephemeral else "live",
             "server_version": "18.6",
             "database": "app",
             "system_identifier": "1",

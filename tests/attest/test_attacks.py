@@ -188,13 +188,21 @@ def test_a_downgraded_signature(name: str, write: WriteBundle, signer: Signer) -
 
 
 def test_a_live_bundle_downgraded_to_a_key_of_its_own(write: WriteBundle, signer: Signer) -> None:
-    """The attacker's key comes along. It counts only when asked for, and then never as trusted."""
+    """The attacker's key comes along. It counts only when asked for, never for a live target, never as trusted."""
     path, attacker = write(), Signer(new_seed(), ephemeral=True)
-    _edit_report(path, _whiten)
-    _edit_report(path, lambda report: report["signing"].update(ephemeral=True))
     (path / bundle.PUBLIC_KEY_FILE).write_text(keys.public_pem(attacker.public))
-    report = json.loads((path / "report.json").read_bytes())
-    (path / bundle.STATEMENT_FILE).write_bytes(dsse.envelope(statement(report, _files(path)), attacker))
+
+    def forged(change: Callable[[dict[str, Any]], None]) -> None:
+        _edit_report(path, change)
+        report = json.loads((path / "report.json").read_bytes())
+        (path / bundle.STATEMENT_FILE).write_bytes(dsse.envelope(statement(report, _files(path)), attacker))
+
+    forged(_whiten)
+    assert _reason(lambda: verify_bundle(path, [signer.public])) == "key-unknown"
+    assert _reason(lambda: verify_bundle(path, [signer.public], allow_ephemeral=True)) == "key-unknown"
+    forged(lambda report: report["signing"].update(ephemeral=True))
+    assert _reason(lambda: verify_bundle(path, [signer.public], allow_ephemeral=True)) == "key-unknown"
+    forged(lambda report: report["target"].update({"class": "staging"}))
     assert _reason(lambda: verify_bundle(path, [signer.public])) == "key-unknown"
     assert verify_bundle(path, [signer.public], allow_ephemeral=True).ephemeral
 

@@ -24,7 +24,7 @@ Statement = dict[str, Any]
 
 def _write(root: Path, target: str, signer: Signer, verdict: str) -> Path:
     def report(run_id: str, previous: dict[str, str] | None) -> dict[str, Any]:
-        run = make_run(previous, run_id)
+        run = make_run(previous, run_id, ephemeral=signer.ephemeral)
         run = replace(run, target={**run.target, "name": target})
         if verdict == "proven":
             run = replace(run, results=run.results[:1], scope=Scope(1, 1), verdict=Verdict.PROVEN)
