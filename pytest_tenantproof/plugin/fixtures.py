@@ -27,6 +27,7 @@ from pytest_tenantproof.errors import AuditError, ConfigError, VerificationError
 from pytest_tenantproof.migrate import Status
 from pytest_tenantproof.migrate import status as migration_status
 from pytest_tenantproof.model import Control
+from pytest_tenantproof.plugin.canary import counted_once
 from pytest_tenantproof.plugin.drill import Drills
 from pytest_tenantproof.plugin.provision import migrations_of
 from pytest_tenantproof.plugin.session import EvidencePlugin
@@ -144,13 +145,17 @@ def _reading_rows(
 def readings(
     evidence_run: EvidencePlugin, target: TargetInfo, catalog: Catalog, declared: Declared
 ) -> Iterator[Readings]:
-    """What the canaries counted, once a process; kept in canary_runs afterwards where a writer is configured."""
-    known = Catalog(declared.snapshot, evidence_run.settings) if declared.snapshot else None
-    connection, _ = open_session(evidence_run.dsn, target.name, target.class_)
-    with connection, rolled_back(connection):
-        found = measure(connection, catalog, known, target.name)
+    """What the canaries counted, once a run; kept in canary_runs afterwards where a writer is configured."""
+
+    def count() -> Readings:
+        known = Catalog(declared.snapshot, evidence_run.settings) if declared.snapshot else None
+        connection, _ = open_session(evidence_run.dsn, target.name, target.class_)
+        with connection, rolled_back(connection):
+            return measure(connection, catalog, known, target.name)
+
+    found, ours = counted_once(evidence_run.shared()[0], count)
     yield found
-    if os.environ.get(environment_name(target.name, "WRITER_DSN")):
+    if ours and os.environ.get(environment_name(target.name, "WRITER_DSN")):
         with connect(evidence_run.settings.dsn(target.name, "WRITER")) as writer:
             record_readings(writer, target.name, found)
 
