@@ -15,8 +15,18 @@ from pytest_tenantproof.control import Findings, NotApplicable, NotRun, ProvenEl
 from pytest_tenantproof.errors import UsageError, redact
 from pytest_tenantproof.model import Control, Falsified, Finding, Outcome, Result, Scope
 
-__all__ = ["ControlItem", "control_items", "default_paths", "first_line", "from_wire", "scope_of", "to_wire"]
+__all__ = [
+    "ControlItem",
+    "control_items",
+    "default_paths",
+    "first_line",
+    "from_wire",
+    "scattered",
+    "scope_of",
+    "to_wire",
+]
 
+_LONG = frozenset({"probes", "trail", "backups", "drills", "declared", "readings"})
 _MARKER_ONLY = re.compile(r"\w+( or \w+)*")
 
 
@@ -132,6 +142,16 @@ def scope_of(config: pytest.Config, catalogue: Iterable[Control], *, paths: bool
 def judged_at_the_end(item: pytest.Item) -> bool:
     """Whether a control needs the results of all others: the controller judges it, no worker runs it."""
     return isinstance(item, ControlItem) and "ended" in item.fixturenames
+
+
+def scattered(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The items with the long ones spread evenly: pytest-xdist hands them out in runs, and a run of long ones would
+    leave the other workers idle at the end. The same order on every worker."""
+    long = [item for item in items if _LONG & set(getattr(item, "fixturenames", ()))]
+    short = [item for item in items if item not in long]
+    at = [round(number * len(short) / len(long)) for number in range(len(long) + 1)] if long else [0, len(short)]
+    spread = [each for number, item in enumerate(long) for each in (item, *short[at[number] : at[number + 1]])]
+    return spread or short
 
 
 def control_items(items: Iterable[pytest.Item]) -> Iterator[ControlItem]:

@@ -177,6 +177,8 @@ class EvidencePlugin:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         if not self.config.option.collectonly:
             items[:] = [item for item in items if not collect.judged_at_the_end(item)]
+        if self.worker is not None:
+            items[:] = collect.scattered(items)
         known = {declared.source for declared in self.catalogue}
         for item in collect.control_items(items):
             if item.control.source not in known:

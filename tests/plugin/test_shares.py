@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_tenantproof.errors import ProbeError
+from pytest_tenantproof.plugin.collect import scattered
 from pytest_tenantproof.plugin.shares import _own_file, _shares, _taken
 from pytest_tenantproof.probes import Probed, joined, plain
 
@@ -45,3 +46,19 @@ def test_whoever_waits_gets_every_part_or_an_error(die: bool, tmp_path: Path) ->
         assert sum(len(share) for share in shares) == 500
     for work in workers:
         work.join()
+
+
+def test_long_controls_are_spread_over_the_run(request: pytest.FixtureRequest) -> None:
+    class Item(pytest.Item):
+        def runtest(self) -> None: ...
+
+    def item(name: str, *fixtures: str) -> pytest.Item:
+        made = Item.from_parent(request.session, name=name)
+        made.fixturenames = fixtures  # type: ignore[attr-defined]
+        return made
+
+    items = [*(item(f"s{n}") for n in range(7)), *(item(f"L{n}", "probes") for n in range(3))]
+    names = "L0 s0 s1 L1 s2 s3 s4 L2 s5 s6"
+    assert [each.name for each in scattered(items)] == names.split()
+    assert scattered(items[:4]) == items[:4]
+    assert scattered([]) == []
