@@ -223,8 +223,8 @@ BEGIN
             tg_op::public.audit_operation, 1, columns, ARRAY[tenantproof.audit_key(n.image, columns)],
             (SELECT pg_catalog.array_agg(e.key ORDER BY e.key) FROM pg_catalog.jsonb_each(n.image) e
              WHERE (o.image -> e.key) IS DISTINCT FROM e.value), writer.request
-        FROM (SELECT pg_catalog.to_jsonb(c) AS image FROM changed_rows c OFFSET 0) n,
-             (SELECT pg_catalog.to_jsonb(c) AS image FROM former_rows c OFFSET 0) o;
+        FROM (SELECT pg_catalog.to_jsonb(c) AS image FROM changed_rows c OFFSET 0) n
+        LEFT JOIN (SELECT pg_catalog.to_jsonb(c) AS image FROM former_rows c OFFSET 0) o ON true;
     ELSE
         INSERT INTO public.audit_events (tenant_id, actor, actor_source, database_role, table_schema, table_name,
             operation, row_count, key_columns, keys, changed, request_id)

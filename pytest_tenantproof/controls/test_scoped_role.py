@@ -38,13 +38,15 @@ def _scoped(catalog: Catalog, findings: Findings) -> list[Role]:
 @falsified_by("ALTER ROLE {scoped_role} LOGIN", also=("TP213",))
 @falsified_by("GRANT {service_role} TO {scoped_role}")
 @falsified_by("CREATE ROLE tp_backend LOGIN INHERIT; GRANT {scoped_role} TO tp_backend")
+@falsified_by("CREATE ROLE tp_backend LOGIN NOINHERIT; GRANT {scoped_role}, {service_role} TO tp_backend")
 @falsified_by("GRANT TRUNCATE ON {tenant_table} TO {scoped_role}")
 def test_scoped_role_attributes(catalog: Catalog, findings: Findings) -> None:
     """The client hands every request to this role, so whatever it can do beyond policies, every request can.
 
     It must not be exempt from row security, log in, own, create or become anything, nor hold privileges that
     policies do not bind. What logs in as a member of it must have to say so: with INHERIT, a session that forgot
-    to bind a tenant would act as the scoped role all the same.
+    to bind a tenant would act as the scoped role all the same. And it must be a member of nothing else, or one
+    statement may change to a role that no tenant and no actor is bound to.
     """
     for role in _scoped(catalog, findings):
         attributes = {
@@ -60,9 +62,14 @@ def test_scoped_role_attributes(catalog: Catalog, findings: Findings) -> None:
         for other in sorted(catalog.graph.becomes(role.name) - {role.name, "PUBLIC"}):
             findings.add(role, f"can become {other}", fix=f"REVOKE {other} FROM {role.name};", role=role.name)
         for login in catalog.graph.logins_reaching((role.name,)):
-            if role.name in catalog.graph.acts_as(login.name) - {login.name} and not catalog.is_admin(login.name):
+            if catalog.is_admin(login.name):
+                continue
+            if role.name in catalog.graph.acts_as(login.name) - {login.name}:
                 fix = f"ALTER ROLE {login.name} NOINHERIT; GRANT {role.name} TO {login.name};"
                 findings.add(login, f"inherits {role.name} without SET ROLE", fix=fix, role=login.name)
+            for other in sorted(catalog.graph.becomes(login.name) - {login.name, role.name, "PUBLIC"}):
+                fix = f"REVOKE {other} FROM {login.name};"
+                findings.add(login, f"can become {role.name}, and {other} too", fix=fix, role=login.name)
         for table in catalog.own_tables:
             unbound = catalog.privileges(table, role.name) & {"TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN"}
             for privilege in sorted(unbound):
