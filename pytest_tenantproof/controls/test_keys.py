@@ -2,8 +2,12 @@
 
 import re
 
+from pglast import ast, enums
+from pglast.stream import RawStream
+
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.catalog.model import Index, Table
+from pytest_tenantproof.catalog.recording import parsed
 from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._maps import ACCESS, INTEGRITY
 from pytest_tenantproof.model import Severity
@@ -67,7 +71,8 @@ def test_unique_keys_include_the_tenant(catalog: Catalog, findings: Findings) ->
 def test_checks_hold(catalog: Catalog, findings: Findings) -> None:
     """A check that was never validated says nothing of old rows; one that evaluates to NULL passes.
 
-    A check that ties a column to the tenant (a storage path, a prefix) must have all its columns NOT NULL.
+    A check that ties a column to the tenant (a storage path, a prefix) must have all its columns NOT NULL, and tie
+    it in each of its alternatives.
     """
     for table in (*catalog.tenant_tables, *catalog.audit_tables):
         column = catalog.tenant_column(table)
@@ -80,6 +85,18 @@ def test_checks_hold(catalog: Catalog, findings: Findings) -> None:
             if column and column.name in check.columns and others and not explicit:
                 names = ", ".join(c.name for c in others)
                 findings.add(table, f"check {check.name} ties {names} to the tenant but passes where it is NULL")
+            if column and column.name in check.columns and _excuses(check.definition, column.name):
+                findings.add(table, f"check {check.name} ties the tenant in some alternatives only: the others pass")
+
+
+def _excuses(definition: str, column: str) -> bool:
+    """Whether the check is an OR of which one side names the tenant column and another does not."""
+    tree = parsed(f"SELECT {definition.removeprefix('CHECK ')}")
+    condition = tree.targetList[0].val if tree is not None and tree.targetList else None
+    if not isinstance(condition, ast.BoolExpr) or condition.boolop != enums.BoolExprType.OR_EXPR:
+        return False
+    named = [re.search(rf"\b{re.escape(column)}\b", RawStream()(side)) is not None for side in condition.args]
+    return any(named) and not all(named)
 
 
 @control(

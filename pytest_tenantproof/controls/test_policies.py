@@ -185,3 +185,22 @@ def _relied_on(catalog: Catalog) -> list[Function]:
         for role in catalog.client_roles:
             found |= {f.signature for f in prover(catalog).calls(table, role)}
     return [catalog.functions[name] for name in sorted(found)]
+
+
+@control(
+    "TP252",
+    title="A restrictive policy restricts",
+    severity=Severity.MEDIUM,
+    requirement="A1",
+    maps=ACCESS,
+)
+@falsified_by("CREATE POLICY tp_floor ON {tenant_table} AS RESTRICTIVE TO {client_role} USING (true)")
+def test_restrictive_policies_restrict(catalog: Catalog, findings: Findings) -> None:
+    """A restrictive policy is the floor under whatever permissive policies come to be. One that is always true looks
+    like a floor and holds nothing: the next careless policy opens the table.
+    """
+    for table in _guarded(catalog):
+        for policy in table.policies:
+            said = [text.strip("() ").lower() for text in (policy.using, policy.check) if text]
+            if not policy.permissive and said and all(text == "true" for text in said):
+                findings.add(table, f"restrictive policy {policy.name} is always true: it holds nothing back")

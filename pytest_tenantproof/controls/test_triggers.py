@@ -1,11 +1,13 @@
 """1xx: triggers that guard tenancy exist, fire, and do what their name says."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 from pytest_tenantproof.catalog import Catalog, Kind
 from pytest_tenantproof.catalog.expressions import same_expression
 from pytest_tenantproof.catalog.model import Table, Trigger
 from pytest_tenantproof.catalog.plpgsql import assignments, freezes
+from pytest_tenantproof.catalog.references import enforcers
 from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._maps import INTEGRITY
 from pytest_tenantproof.model import Severity
@@ -91,6 +93,19 @@ def test_triggers_are_enabled(catalog: Catalog, findings: Findings) -> None:
             if trigger.enabled == "origin" and always * 2 > len(uses):
                 fix = f"ALTER TABLE {table.name} ENABLE ALWAYS TRIGGER {trigger.name};"
                 findings.add(table, f"trigger {trigger.name} is not enabled ALWAYS as its siblings are", fix=fix)
+    for table, trigger in _lone_guards(catalog):
+        fix = f"ALTER TABLE {table.name} ENABLE ALWAYS TRIGGER {trigger.name};"
+        findings.add(table, f"trigger {trigger.name} is not enabled ALWAYS as the table's other guards are", fix=fix)
+
+
+def _lone_guards(catalog: Catalog) -> Iterator[tuple[Table, Trigger]]:
+    """Triggers that enforce a declared reference in ordinary sessions only, where all others of the table do always."""
+    for reference in catalog.settings.references:
+        table = catalog.tables.get(reference.column.rpartition(".")[0])
+        guards = enforcers(table, reference, catalog.functions) if table else []
+        others = [t for t in (table.triggers if table else ()) if t not in guards]
+        if table and others and all(t.enabled == "always" for t in others):
+            yield from ((table, trigger) for trigger in guards if trigger.enabled == "origin")
 
 
 @control(

@@ -1,0 +1,30 @@
+"""What looks like a guard and holds nothing, on the hardened schema of the fault benchmark."""
+
+import psycopg
+import pytest
+
+from pytest_tenantproof.catalog import Catalog, read_snapshot
+from pytest_tenantproof.controls.judge import judge
+from pytest_tenantproof.model import Outcome
+from pytest_tenantproof.target import rolled_back
+from tests.support import faults_settings
+
+PATH = "alter table public.attachments drop constraint attachments_path_ck; alter table public.attachments"
+PATH += " add constraint attachments_path_ck check"
+CASES = {
+    ("TP115", "alter table public.attachments enable trigger attachments_align"): Outcome.FAILED,
+    ("TP115", "create trigger t before update on public.units execute function private.forbid()"): Outcome.FAILED,
+    ("TP116", f"{PATH} (split_part(path, '/', 1) = tenant_id::text or path like 'shared/%')"): Outcome.FAILED,
+    ("TP116", f"{PATH} (split_part(path, '/', 1) = tenant_id::text and path not like '%..%')"): Outcome.PASSED,
+    ("TP116", "alter table public.units add check (label <> '' or valid is not null)"): Outcome.PASSED,
+    ("TP252", "alter policy messages_floor on public.messages using (true) with check (true)"): Outcome.FAILED,
+    ("TP252", "alter policy messages_floor on public.messages using (body <> 'hidden')"): Outcome.PASSED,
+}
+
+
+@pytest.mark.parametrize(("control", "change"), CASES)
+def test_a_guard_that_holds_nothing_is_named(control: str, change: str, faults_database: str) -> None:
+    with psycopg.connect(faults_database, autocommit=True) as connection, rolled_back(connection):
+        connection.execute(change.encode())
+        found = judge(control, Catalog(read_snapshot(connection), faults_settings()))
+        assert found.outcome is CASES[control, change], [f.detail for f in found.findings]
