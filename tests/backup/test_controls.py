@@ -88,7 +88,7 @@ def test_a_private_key_beside_the_config_is_found(
 
 
 def test_a_table_made_since_or_left_out_is_red(scene: Scene, outcome: Callable[..., str]) -> None:
-    scene.run()
+    scene.run(now=datetime.now(UTC) - timedelta(minutes=1))
     with psycopg.connect(scene.dsn, autocommit=True) as connection:
         connection.execute("CREATE TABLE made_since (id int PRIMARY KEY)")
         assert outcome("TP609") == RED
