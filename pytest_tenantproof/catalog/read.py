@@ -67,8 +67,14 @@ def read_snapshot(connection: psycopg.Connection[Any]) -> Snapshot:
             with _no_collection():
                 return _Reader(connection).read()
     except psycopg.Error as error:
+        said = error.diag.message_primary or type(error).__name__
+        if connection.broken:
+            raise CatalogError(
+                f"the connection was lost while the catalog was read: {said}.",
+                remedy="see that the server is up, and run again.",
+            ) from error
         raise CatalogError(
-            f"the catalog could not be read: {error.diag.message_primary or type(error).__name__}.",
+            f"the catalog could not be read: {said}.",
             remedy="grant the role CONNECT on the database and the default rights on pg_catalog.",
         ) from error
 

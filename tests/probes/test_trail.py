@@ -135,13 +135,14 @@ TIMES = {
 
 @pytest.mark.parametrize("at", TIMES)
 def test_events_out_of_order_are_found(at: str, reference: Product) -> None:
-    insert = (
+    event = (
         "INSERT INTO public.audit_events (at, tenant_id, actor, actor_source, database_role, table_schema, table_name,"
-        f" operation, key_columns) VALUES ({at}, gen_random_uuid(), 'x', 'jwt', 'x', 'x', 'units', 'DELETE', '{{}}')"
+        " operation, key_columns) VALUES ({}, gen_random_uuid(), 'x', 'jwt', 'x', 'x', 'units', 'DELETE', '{{}}')"
     )
     connection = reference.connection
     with rolled_back(connection):
-        connection.execute((insert if at in list(TIMES)[1:] else at).encode())
+        if at != "SELECT 1":  # out of order is what comes after one of just now, however old the others are
+            connection.execute(f"{event.format('clock_timestamp()')}; {event.format(at)}".encode())
         catalog = Catalog(read_snapshot(connection), reference.settings)
         found = judge("TP516", catalog, order_of_events=order(connection, catalog, 30.0))
     expected = TIMES[at]

@@ -17,14 +17,17 @@ from pytest_tenantproof.target import PostgresBin, find_bin, start
 
 # Imports first: the unprivileged user need not be able to read the interpreter's folder.
 AS_NOBODY = """
-import encodings.idna, os, sys, tempfile
+import encodings.idna, os, shutil, sys, tempfile
+from pathlib import Path
 import psycopg
 from pytest_tenantproof.migrate import apply, migrations_folder
 from pytest_tenantproof.target import PostgresBin, find_bin, start
 from pytest_tenantproof.target.embedded import _reachable
 import pglast, pytest_tenantproof.catalog
 usable = _reachable(find_bin(18))
-texts = migrations_folder()
+folder = tempfile.TemporaryDirectory()
+texts = shutil.copytree(migrations_folder(), Path(folder.name) / "migrations")
+os.chmod(folder.name, 0o755)
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 with start(usable) as server:
