@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 from pglast.keywords import COL_NAME_KEYWORDS, RESERVED_KEYWORDS, TYPE_FUNC_NAME_KEYWORDS
 
 from pytest_tenantproof.catalog.model import Column, Table
 
-__all__ = ["LOOKUPS", "foreign_key_hints", "quoted", "singular"]
+__all__ = ["LOOKUPS", "foreign_key_hints", "quoted", "singular", "snake"]
 
 LOOKUPS = frozenset({"slug", "subdomain", "domain", "hostname", "host", "handle", "code"})
 """Columns of the registry that a request may be resolved to a tenant by."""
@@ -37,16 +38,17 @@ def singular(name: str) -> str:
 def foreign_key_hints(column: Column, tables: Mapping[str, Table]) -> Table | None:
     """The table that a column called `unit_id`, `otherUnitId`, `unit_ref` or `unit_ids` seems to name.
 
-    `tables` by the singular of their bare names. The longest name that fits wins.
+    `tables` by snake() of the singular of their bare names. The longest name that fits wins.
     """
-    found = re.fullmatch(r"(.+)_(ids?|uuids?|refs?|fk)", _snake(column.name))
+    found = re.fullmatch(r"(.+)_(ids?|uuids?|refs?|fk)", snake(column.name))
     if not found or not (_ID_TYPES.match(column.type) or (found[2].endswith("s") and column.type in ("jsonb", "json"))):
         return None
-    words, named = found[1].split("_"), {_snake(name): table for name, table in tables.items()}
+    words = found[1].split("_")
     endings = ("_".join(words[at:]) for at in range(len(words)))
-    return next((named[ending] for ending in endings if ending in named), None)
+    return next((tables[ending] for ending in endings if ending in tables), None)
 
 
-def _snake(name: str) -> str:
+@cache
+def snake(name: str) -> str:
     """projectId and project_id are the same name in two styles."""
     return _HUMP.sub("_", name).lower()

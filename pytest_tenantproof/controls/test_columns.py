@@ -2,7 +2,7 @@
 
 from pytest_tenantproof.catalog import Catalog, Kind
 from pytest_tenantproof.catalog.expressions import same_expression
-from pytest_tenantproof.catalog.names import LOOKUPS, foreign_key_hints, singular
+from pytest_tenantproof.catalog.names import LOOKUPS, foreign_key_hints, singular, snake
 from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._bound import prover
 from pytest_tenantproof.controls._maps import ACCESS, INTEGRITY
@@ -159,7 +159,8 @@ def test_id_columns_are_references(catalog: Catalog, findings: Findings) -> None
     that depend on a type column are declared in `references`, and the trigger that enforces them is checked.
     """
     declared = {reference.column for reference in catalog.settings.references}
-    names = {singular(t.name.rpartition(".")[2].strip('"')): t for t in catalog.tenant_tables if not t.is_partition}
+    whole = (t for t in catalog.tenant_tables if not t.is_partition)
+    names = {snake(singular(t.name.rpartition(".")[2].strip('"'))): t for t in whole}
     for table in catalog.tenant_tables:
         keyed = {name for c in table.constraints if c.kind == "foreign" for name in c.columns}
         own = {name for i in table.indexes if i.unique and not i.predicate for name in i.columns}
