@@ -46,6 +46,8 @@ from pytest_tenantproof.errors import CatalogError
 
 __all__ = ["read_snapshot"]
 
+_COLUMN = re.compile(r":varattno (-?\d+)")
+
 
 def read_snapshot(connection: psycopg.Connection[Any]) -> Snapshot:
     """Reads the catalog in one REPEATABLE READ, read-only transaction, which it ends.
@@ -227,7 +229,8 @@ class _Reader:
         relation, *_, oid, using, check = row
         if names_its_table(using or "") or names_its_table(check or ""):
             return oid
-        return (using, check, tuple(self.attributes[relation].items()))
+        numbers = {int(number) for number in _COLUMN.findall(f"{using} {check}")}
+        return (using, check, tuple((n, self.attributes[relation].get(n)) for n in sorted(numbers)))
 
     def _constraint(self, row: Row) -> Constraint:
         return Constraint(
