@@ -81,7 +81,7 @@ def guess(snapshot: Snapshot) -> Guess:
         records=tuple(t.name for t in own if t.name in RECORDS),
         accessors=tuple(sorted({f"{f.name}()" for f in snapshot.functions if _is_accessor(f, columns)})),
         audit_tables=audit,
-        client_roles=tuple(r for r in ("anon", "authenticated") if r in roles) or _users_of(snapshot, tenants),
+        client_roles=_clients(snapshot, tenants),
         client_settings=_settings_in(tenants),
         user_tables=users,
         service_roles=tuple(r for r in ("service_role",) if r in roles),
@@ -112,6 +112,15 @@ def _user_columns(table: Table) -> list[str]:
     profile = [c.columns[0] for c in keys if c.target.rpartition(".")[2].strip('"').lower() in ("user", "users")]
     named = [c.name for u in _USERS for c in table.columns if _bare(c.name) == _bare(u)]
     return named or profile
+
+
+def _clients(snapshot: Snapshot, tenants: list[Table]) -> tuple[str, ...]:
+    """The platform's roles where this database uses them; else what the application logs in as."""
+    names = {r.name for r in snapshot.roles}
+    platform = tuple(r for r in ("anon", "authenticated") if r in names)
+    used = {g.grantee for t in tenants for g in t.grants} | {r for t in tenants for p in t.policies for r in p.roles}
+    logins = _users_of(snapshot, tenants)
+    return platform if used & set(platform) or not logins else logins
 
 
 def _users_of(snapshot: Snapshot, tenants: list[Table]) -> tuple[str, ...]:
