@@ -115,7 +115,6 @@ def test_a_product_without_the_platforms_roles(new_database: Callable[[], str], 
     dsn = new_database()
     with psycopg.connect(dsn) as connection:
         connection.execute(
-            b"DO $$ BEGIN CREATE ROLE anon NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;"  # of others
             b"CREATE ROLE shop_app LOGIN; CREATE TABLE tenant (tenant_id uuid PRIMARY KEY);"
             b"CREATE TABLE orders (tenant_id uuid NOT NULL REFERENCES tenant, order_id uuid,"
             b" PRIMARY KEY (tenant_id, order_id));"
