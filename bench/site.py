@@ -25,6 +25,7 @@ from pytest_tenantproof.controls import catalogue
 from pytest_tenantproof.model import Control, Finding, Outcome, Result, Scope, verdict_of
 from pytest_tenantproof.report import RENDERERS
 from pytest_tenantproof.report.site import Trust, build
+from tests.support import PROD
 
 _TARGETS = ("prod-eu", "prod-us", "staging")
 _BEGAN = datetime(2025, 1, 1, 2, tzinfo=UTC)
@@ -60,15 +61,7 @@ def _run(number: int, dice: random.Random, run_id: str, previous: dict[str, str]
         started=f"{when:%Y-%m-%dT%H:%M:%SZ}",
         finished=f"{when + timedelta(seconds=30):%Y-%m-%dT%H:%M:%SZ}",
         verdict=verdict_of(tuple(result for _, result in results), scope)[0],
-        target={
-            "name": target,
-            "class": "live",
-            "server_version": "18.6",
-            "database": "app",
-            "system_identifier": "1",
-            "role": "auditor",
-            "read_only": True,
-        },
+        target=PROD | {"name": target},
         tool={"version": "0.1.0", "controls_sha256": "0" * 64, "git_commit": ""},
         scope=scope,
         results=results,

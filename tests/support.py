@@ -4,6 +4,7 @@ import itertools
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -13,6 +14,17 @@ from pytest_tenantproof.target import EmbeddedPostgres, find_bin
 
 REPOSITORY = Path(__file__).parents[1]
 FAULTS = REPOSITORY / "tests" / "faults"
+
+PROD: dict[str, Any] = {
+    "name": "prod",
+    "class": "live",
+    "server_version": "18.6",
+    "database": "app",
+    "system_identifier": "1",
+    "role": "auditor",
+    "read_only": True,
+}
+"""What made-up runs say of their target."""
 
 _count = itertools.count(1)
 

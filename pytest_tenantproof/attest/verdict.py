@@ -44,7 +44,8 @@ def _result(told: Mapping[str, Any], days: list[date]) -> Result:
 def _waiver(told: Mapping[str, str]) -> Waiver | None:
     """None for a date that is none: the schema knows digits only."""
     try:
-        return Waiver(**{**told, "expires": date.fromisoformat(told["expires"])})  # type: ignore[arg-type]
+        fields: dict[str, Any] = {**told, "expires": date.fromisoformat(told["expires"])}
+        return Waiver(**fields)
     except ValueError:
         return None
 

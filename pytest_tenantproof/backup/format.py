@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import zstandard
 
@@ -177,8 +178,9 @@ def open_segment(stored: Iterable[bytes], data_key: bytes, context: bytes) -> It
     """
     chunks = _opened(stored, data_key, context)
     decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+    source: Any = _Source(chunks)
     try:
-        with decompressor.stream_reader(_Source(chunks), read_size=_READ) as reader:  # type: ignore[arg-type]
+        with decompressor.stream_reader(source, read_size=_READ) as reader:
             while plain := reader.read(_READ):
                 yield plain
     except zstandard.ZstdError as error:

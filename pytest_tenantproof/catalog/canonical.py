@@ -16,15 +16,15 @@ __all__ = ["digest", "from_json", "part_digests", "to_json"]
 
 
 @cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
 @cache
-def _fields(cls: typing.Hashable) -> tuple[Callable[[Any], tuple[object, ...]], tuple[tuple[str, object, bool], ...]]:
+def _fields(cls: Any) -> tuple[Callable[[Any], tuple[object, ...]], tuple[tuple[str, object, bool], ...]]:
     """What reads all fields of a class at once; their names, their defaults (left out of the JSON), and whether their
     values go into the JSON as they are."""
-    hints, fields = _hints(cls), dataclasses.fields(cls)  # type: ignore[arg-type]
+    hints, fields = _hints(cls), dataclasses.fields(cls)
     names = [f.name for f in fields]
     read = attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
     return read, tuple((f.name, f.default, _simple(hints[f.name])) for f in fields)
@@ -38,7 +38,8 @@ def _simple(hint: Any) -> bool:
 def _plain(value: Any) -> Any:
     if type(value) is tuple:
         return [_plain(item) for item in value]
-    read, fields = _fields(type(value))  # type: ignore[arg-type]
+    cls: Any = type(value)
+    read, fields = _fields(cls)
     return {
         name: item if simple else _plain(item)
         for (name, default, simple), item in zip(fields, read(value), strict=True)
@@ -63,8 +64,9 @@ def _typed(hint: Any, value: Any) -> Any:
             return tuple(_typed(arguments[0], item) for item in value)
         return tuple(_typed(kind, item) for kind, item in zip(arguments, value, strict=True))
     if dataclasses.is_dataclass(hint):
-        hints = _hints(hint)  # type: ignore[arg-type]
-        return hint(**{key: _typed(hints[key], item) for key, item in value.items()})  # type: ignore[operator]
+        cls: Any = hint
+        hints = _hints(cls)
+        return cls(**{key: _typed(hints[key], item) for key, item in value.items()})
     if hint is float and isinstance(value, int):
         return float(value)
     if type(value) is not hint:

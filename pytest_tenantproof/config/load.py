@@ -124,7 +124,8 @@ def _value(hint: Any, value: object, where: _Where) -> Any:
             raise _mistyped(where, value, "a table")
         return {k: _value(args[1], v, where.at(k)) for k, v in value.items()}
     if dataclasses.is_dataclass(hint):
-        return _build(hint, value, where)  # type: ignore[arg-type]
+        kind: Any = hint
+        return _build(kind, value, where)
     return _scalar(hint, value, where)
 
 

@@ -115,7 +115,7 @@ def _runs(pid: int) -> bool:
 def main() -> None:
     """Becomes a process of its own once what it needs is known to be installed."""
     import moto.iam.models
-    import moto.server  # noqa: F401
+    import moto.server  # noqa: F401 - the fork below serves it; a missing one is told here
 
     if os.fork() == 0:
         _serve(Path(sys.argv[1]), int(sys.argv[2]))

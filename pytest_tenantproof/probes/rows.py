@@ -157,18 +157,25 @@ class Rows:
             forced = self._forced(table, tenant)
         except LookupError as error:
             return str(error)
+        as_nobody = self._best(table, tenant, forced, "", insert=insert)
+        if isinstance(as_nobody, Row):
+            return as_nobody
+        as_user = self._best(table, tenant, forced, _claims(tenant), insert=insert)
+        return as_user if isinstance(as_user, Row) else as_nobody
+
+    def _best(
+        self, table: Table, tenant: Tenant, forced: dict[str, str], settings: str, *, insert: bool
+    ) -> "Row | str":
+        """The first row that the table takes under the settings, or why it took not even the last."""
         said = "no attempt was made"
-        for settings in ("", _claims(tenant)):
-            for statement in self._statements(table, tenant, forced):
-                found = self._attempt(table, tenant, statement, insert=insert, settings=settings)
-                if isinstance(found, Row):
-                    return replace(found, as_user=settings)
-                said = said if settings else found
+        for statement in self._statements(table, tenant, forced):
+            found = self._attempt(table, tenant, statement, settings, insert=insert)
+            if isinstance(found, Row):
+                return replace(found, as_user=settings)
+            said = found
         return said
 
-    def _attempt(
-        self, table: Table, tenant: Tenant, statement: str, *, insert: bool, settings: str = ""
-    ) -> "Row | str":
+    def _attempt(self, table: Table, tenant: Tenant, statement: str, settings: str, *, insert: bool) -> "Row | str":
         self._connection.execute(f"SAVEPOINT tp_row;{settings}".encode())
         keep = False
         try:

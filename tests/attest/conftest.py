@@ -14,6 +14,7 @@ from pytest_tenantproof.attest.record import Run, record
 from pytest_tenantproof.attest.sign import Signer, new_seed
 from pytest_tenantproof.model import Control, Finding, Outcome, Result, Scope, Verdict
 from pytest_tenantproof.report import render_html, render_junit
+from tests.support import PROD
 
 WriteBundle = Callable[..., Path]
 
@@ -27,15 +28,7 @@ def make_run(previous: dict[str, str] | None, run_id: str, *, ephemeral: bool = 
         started="2026-11-23T02:00:00Z",
         finished="2026-11-23T02:00:05Z",
         verdict=Verdict.FAILED,
-        target={
-            "name": "prod",
-            "class": "scratch" if ephemeral else "live",
-            "server_version": "18.6",
-            "database": "app",
-            "system_identifier": "1",
-            "role": "auditor",
-            "read_only": True,
-        },
+        target=PROD | {"class": "scratch" if ephemeral else "live"},
         tool={"version": "0.1.0", "controls_sha256": "0" * 64, "git_commit": ""},
         scope=Scope(2, 2),
         results=((green, Result("TP901", Outcome.PASSED)), (red, Result("TP999", Outcome.FAILED, findings=(finding,)))),

@@ -9,6 +9,7 @@ import pytest
 from pytest_tenantproof.attest.record import Run, check_schema, record
 from pytest_tenantproof.model import Control, Finding, Outcome, Result, Scope, Severity, Verdict, Waiver
 from tests.report.browser import Browser, browser, missing
+from tests.support import PROD
 
 HOSTILE = "public.\"<script>alert(1)</script>=cmd|' /C calc'!A0\x1b[31m\u2028\""
 
@@ -58,15 +59,7 @@ def report() -> dict[str, Any]:
         started="2026-11-23T02:00:00Z",
         finished="2026-11-23T02:00:05Z",
         verdict=Verdict.NOT_PROVEN,
-        target={
-            "name": "prod",
-            "class": "live",
-            "server_version": "18.6",
-            "database": "app",
-            "system_identifier": "1",
-            "role": "auditor",
-            "read_only": True,
-        },
+        target=PROD,
         tool={"version": "0.1.0", "controls_sha256": "0" * 64, "git_commit": ""},
         scope=Scope(7, 7),
         results=pairs,

@@ -138,31 +138,23 @@ def test_the_guard_is_the_same(managed: Stage) -> None:
     assert content(managed.dsn) == before
 
 
-def test_definitions_for_a_strangers_schema(managed: Stage) -> None:
-    """Left as they are, they would be neither restored nor compared."""
+STRANGERS = {
+    "CREATE FUNCTION platform.f() RETURNS int LANGUAGE sql AS 'SELECT 2'": r"makes FUNCTION platform\.f",
+    "CREATE TABLE platform.users(id int)": r"holds rows of platform\.users",
+}
+
+
+@pytest.mark.parametrize("made", STRANGERS)
+def test_what_is_a_strangers_is_refused_before_anything_is_touched(managed: Stage, made: str) -> None:
+    """Left as they are, definitions would be neither restored nor compared, and rows would be missing."""
     with psycopg.connect(managed.scene.dsn, autocommit=True) as source:
-        source.execute("CREATE SCHEMA platform; CREATE FUNCTION platform.f() RETURNS int LANGUAGE sql AS 'SELECT 2'")
+        source.execute(f"CREATE SCHEMA platform; {made}".encode())
     before = content(managed.dsn)
     try:
         run = managed.scene.run().run
     finally:
         with psycopg.connect(managed.scene.dsn, autocommit=True) as source:
             source.execute("DROP SCHEMA platform CASCADE")
-    with pytest.raises(RestoreError, match=r"makes FUNCTION platform\.f"):
-        managed.restore(dsn=own(managed), in_place=True, run=run)
-    assert content(managed.dsn) == before
-
-
-def test_rows_for_a_platforms_schema(managed: Stage) -> None:
-    """Such a backup is refused before anything is touched."""
-    with psycopg.connect(managed.scene.dsn, autocommit=True) as source:
-        source.execute("CREATE SCHEMA platform; CREATE TABLE platform.users(id int)")
-    before = content(managed.dsn)
-    try:
-        run = managed.scene.run().run
-    finally:
-        with psycopg.connect(managed.scene.dsn, autocommit=True) as source:
-            source.execute("DROP SCHEMA platform CASCADE")
-    with pytest.raises(RestoreError, match=r"holds rows of platform\.users"):
+    with pytest.raises(RestoreError, match=STRANGERS[made]):
         managed.restore(dsn=own(managed), in_place=True, run=run)
     assert content(managed.dsn) == before

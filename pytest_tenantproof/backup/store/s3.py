@@ -62,13 +62,13 @@ class S3Store:
         parts = urlsplit(spec.url)
         self.spec = spec
         self.bucket, self.prefix = parts.netloc, parts.path.strip("/")
-        retries = {"mode": "standard", "total_max_attempts": _ATTEMPTS}
+        retries: Any = {"mode": "standard", "total_max_attempts": _ATTEMPTS}
         self.client: S3Client = boto3.session.Session().client(
             "s3",
             endpoint_url=spec.endpoint or None,
             region_name=spec.region or None,
             config=Config(
-                retries=retries,  # type: ignore[arg-type]
+                retries=retries,
                 connect_timeout=10,
                 read_timeout=60,
                 max_pool_connections=20,
@@ -157,10 +157,10 @@ class S3Store:
     def _lock_afterwards(self, stored: Stored) -> Stored | None:
         """Some servers drop the lock of a multipart upload: set it, and insist that it shows."""
         lock = self.lock(True)
-        retention = {"Mode": lock["ObjectLockMode"], "RetainUntilDate": lock["ObjectLockRetainUntilDate"]}
-        version = {"VersionId": stored.version} if stored.version else {}
+        retention: Any = {"Mode": lock["ObjectLockMode"], "RetainUntilDate": lock["ObjectLockRetainUntilDate"]}
+        version: dict[str, Any] = {"VersionId": stored.version} if stored.version else {}
         with self.reported("lock", stored.name):
-            self.client.put_object_retention(**self.where(stored.name), **version, Retention=retention)  # type: ignore[arg-type]
+            self.client.put_object_retention(**self.where(stored.name), **version, Retention=retention)
         found = self.head(stored.name, version=stored.version)
         if found is None or not found.locked_until:
             raise StoreError(
