@@ -158,3 +158,11 @@ def test_the_readmes_own_control_is_one() -> None:
     declared = control_of(names["check_invoices"])
     assert declared is not None
     assert declared.faults
+
+
+def test_nothing_is_kept_that_is_to_be_ignored() -> None:
+    """What a build or a test fetched, committed by mistake."""
+    line = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 or not (REPOSITORY / ".git").exists(), done.stderr
+    assert done.stdout == ""
