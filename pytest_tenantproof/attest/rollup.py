@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from pytest_tenantproof.attest import dsse, keys, sign
 from pytest_tenantproof.attest.bundle import BUNDLE_NAME, next_run_id
-from pytest_tenantproof.attest.statement import PREDICATE, STATEMENT
+from pytest_tenantproof.attest.statement import PREDICATE, STATEMENT, result_of
 from pytest_tenantproof.attest.strictjson import canonical, load
 from pytest_tenantproof.attest.verify import Verified, subjects_of, verify_bundle
 from pytest_tenantproof.errors import EvidenceError, VerificationError
@@ -18,6 +18,7 @@ __all__ = ["Member", "verify_rollup", "write_rollup"]
 
 _FOLDER = "fleet"
 _SUFFIX = ".intoto.jsonl"
+_WORDS = ("FAILED", "WARNED", "PASSED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +29,20 @@ class Member:
     bundle: Path | None
 
     @property
-    def proven(self) -> bool:
-        return self.bundle is not None and json.loads((self.bundle / "report.json").read_bytes())["verdict"] == "proven"
+    def result(self) -> str:
+        """As its bundle's statement says it; FAILED without one."""
+        return "FAILED" if self.bundle is None else result_of(json.loads((self.bundle / "report.json").read_bytes()))
 
 
 def write_rollup(root: Path, members: Sequence[Member], signer: sign.Signer, now: datetime) -> Path:
     """Writes `root/fleet/<run id>.intoto.jsonl` and returns its path. Raises EvidenceError."""
-    passed = sorted(m.target for m in members if m.proven)
-    failed = sorted(m.target for m in members if not m.proven)
+    tests = _tests((m.target, m.result) for m in members)
     subjects = [
         {"name": f"{m.target}/{m.bundle.name}", "digest": {"sha256": _digest(m.bundle)}}
         for m in sorted(members, key=lambda m: m.target)
         if m.bundle is not None
     ]
-    result = {"result": "FAILED" if failed or not passed else "PASSED", "passedTests": passed, "failedTests": failed}
-    predicate = {**result, "warnedTests": [], "configuration": []}
+    predicate = {"result": _whole(tests), **tests, "configuration": []}
     body = canonical({"_type": STATEMENT, "predicateType": PREDICATE, "subject": subjects, "predicate": predicate})
     folder = root / _FOLDER
     try:
@@ -58,6 +58,17 @@ def write_rollup(root: Path, members: Sequence[Member], signer: sign.Signer, now
             f"the roll-up could not be written: {error.strerror}.", remedy="check free space and permissions."
         ) from error
     return path
+
+
+def _tests(results: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The targets by result. One that is proven but for what was waived is no target that passed."""
+    found = sorted(results)
+    return {f"{word.lower()}Tests": [target for target, result in found if result == word] for word in _WORDS}
+
+
+def _whole(tests: Mapping[str, Sequence[str]]) -> str:
+    """The worst of them; over no target at all FAILED."""
+    return next((word for word in _WORDS if tests[f"{word.lower()}Tests"]), "FAILED")
 
 
 def _own_key_file(path: Path) -> Path:
@@ -113,15 +124,16 @@ def _member(root: Path, name: str, digest: str, trusted: Sequence[bytes], allow_
 
 def _unlike(predicate: Mapping[str, object], found: Sequence[Verified]) -> str:
     """How a roll-up's words are not those of its bundles. Targets without a bundle are failed ones too."""
-    passed, failed = predicate.get("passedTests"), predicate.get("failedTests")
-    proven = sorted(v.target for v in found if v.verdict == "proven")
-    others = {v.target for v in found} - set(proven)
+    failed, due = predicate.get("failedTests"), _tests((v.target, result_of(v.report)) for v in found)
     if len({v.target for v in found}) != len(found):
         return "a target has two bundles"
     if not isinstance(failed, list) or not all(isinstance(name, str) for name in failed):
         return "it has no list of targets that failed"
-    if passed != proven or not others <= set(failed) or set(proven) & set(failed):
+    proven = [*due["passedTests"], *due["warnedTests"]]
+    if any(predicate.get(name) != due[name] for name in ("passedTests", "warnedTests")):
         return "other targets are proven"
-    if predicate.get("result") != ("FAILED" if failed or not proven else "PASSED"):
+    if not set(due["failedTests"]) <= set(failed) or set(proven) & set(failed):
+        return "other targets failed"
+    if predicate.get("result") != _whole({**due, "failedTests": failed}):
         return "another result follows"
     return ""

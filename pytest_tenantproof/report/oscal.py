@@ -9,7 +9,7 @@ import re
 import uuid
 from typing import Any
 
-from pytest_tenantproof.report.shape import Report, headline, shown_outcome
+from pytest_tenantproof.report.shape import Report, excuse, headline, shown_outcome
 
 __all__ = ["render_oscal"]
 
@@ -120,7 +120,6 @@ def _finding(report: Report, control: Report) -> dict[str, Any]:
 
 
 def _why(control: Report) -> str:
-    waiver = control["waiver"]
-    if waiver:
-        return f"{waiver['reason']} (approved by {waiver['approver']} until {waiver['expires']})"
+    if control["waiver"]:
+        return excuse(control["waiver"])
     return str(control["reason"]) or "no reason was given"

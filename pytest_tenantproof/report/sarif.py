@@ -1,7 +1,8 @@
-"""SARIF 2.1.0 (OASIS) for code scanning: one rule a control, one result a finding that nobody waived.
+"""SARIF 2.1.0 (OASIS) for code scanning: one rule a control, one result a finding.
 
-A control that erred or did not run is a notification of a run that was not successful: it has no result, and
-its absence must not read as a pass.
+A waived finding is a result with a suppression (section 3.27.23): left out, it would read as mended. A control that
+erred or did not run is a notification of a run that was not successful: it has no result, and its absence must not
+read as a pass.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pytest_tenantproof.report.shape import Report, shown_outcome
+from pytest_tenantproof.report.shape import Report, excuse, shown_outcome
 
 __all__ = ["render_sarif"]
 
@@ -21,7 +22,7 @@ _ANCHOR = "tenantproof.toml"
 
 
 def render_sarif(report: Report) -> bytes:
-    """The report's unwaived failures as a SARIF log."""
+    """The report's failures as a SARIF log."""
     controls = report["controls"]
     silent = [c for c in controls if c["outcome"] in ("error", "not_run")]
     run = {
@@ -74,8 +75,9 @@ def _notification(control: Report) -> dict[str, Any]:
 
 
 def _results(index: int, control: Report) -> Iterator[dict[str, Any]]:
-    if shown_outcome(control) != "failed":
+    if control["outcome"] != "failed":
         return
+    suppressed = [_suppression(control["waiver"])] if shown_outcome(control) == "waived" else []
     nameless = {"object": control["id"], "detail": control["reason"] or control["title"], "fix": ""}
     for finding in control["findings"] or [nameless]:
         text = f"{finding['object']}: {finding['detail']}"
@@ -92,4 +94,10 @@ def _results(index: int, control: Report) -> Iterator[dict[str, Any]]:
                 }
             ],
             "partialFingerprints": {"tenantproof/v1": hashlib.sha256(identity).hexdigest()},
+            "suppressions": suppressed,
         }
+
+
+def _suppression(waiver: Report) -> dict[str, Any]:
+    """Of a waived finding. An empty list of these says that a finding is not suppressed."""
+    return {"kind": "external", "status": "accepted", "justification": excuse(waiver)}

@@ -6,7 +6,18 @@ from typing import Any
 
 from pytest_tenantproof.control import FAMILIES
 
-__all__ = ["ORDER", "SEVERITIES", "Report", "counts", "families", "family", "headline", "problems", "shown_outcome"]
+__all__ = [
+    "ORDER",
+    "SEVERITIES",
+    "Report",
+    "counts",
+    "excuse",
+    "families",
+    "family",
+    "headline",
+    "problems",
+    "shown_outcome",
+]
 
 Report = Mapping[str, Any]
 
@@ -18,6 +29,11 @@ _WORDS = {"proven": "PROVEN", "failed": "FAILED", "not_proven": "NOT PROVEN"}
 def shown_outcome(control: Report) -> str:
     """The outcome for people: a waived failure reads as waived, never as passed."""
     return "waived" if control["waiver"] and control["outcome"] == "failed" else str(control["outcome"])
+
+
+def excuse(waiver: Report) -> str:
+    """Why a failure is waived, by whom and until when."""
+    return f"{waiver['reason']} (approved by {waiver['approver']} until {waiver['expires']})"
 
 
 def counts(report: Report) -> dict[str, int]:

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from pytest_tenantproof import Severity
-from pytest_tenantproof.attest import bundle
+from pytest_tenantproof.attest import bundle, runlog
 from pytest_tenantproof.attest.record import Run, record
 from pytest_tenantproof.attest.sign import Signer, new_seed
+from pytest_tenantproof.attest.verdict import recomputed
 from pytest_tenantproof.model import Control, Finding, Outcome, Result, Scope, Verdict
 from pytest_tenantproof.report import render_html, render_junit
+from tests.attest.support import NOW, Change, WriteProven
 from tests.support import PROD
 
 WriteBundle = Callable[..., Path]
@@ -63,3 +65,28 @@ def write(tmp_path: Path, signer: Signer) -> WriteBundle:
         )
 
     return again
+
+
+@pytest.fixture
+def proven(tmp_path: Path, signer: Signer) -> WriteProven:
+    """Writes a proven bundle of prod, changed before it is signed."""
+
+    def write(
+        change: Change = lambda report: None,
+        by: Signer = signer,
+        stamp: Callable[[bytes], bytes | None] | None = None,
+    ) -> Path:
+        def report(run_id: str, previous: dict[str, str] | None) -> dict[str, Any]:
+            made = record(make_run(previous, run_id))
+            made["controls"] = [c for c in made["controls"] if c["outcome"] == "passed"]
+            made["scope"].update(selected=1, of=1)
+            made["finished"] = NOW.strftime("%Y-%m-%dT%H:%M:%SZ")
+            change(made)
+            return made | {"verdict": str(recomputed(made))}
+
+        pages = {"report.html": render_html}
+        path = bundle.write_bundle(tmp_path / "evidence", "prod", by, report, pages, stamp=stamp)
+        runlog.append(tmp_path / "evidence", signer)
+        return path
+
+    return write

@@ -2,8 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,61 +10,14 @@ import pytest
 
 from pytest_tenantproof.attest import bundle, dsse, keys, policy, runlog, sign, vsa
 from pytest_tenantproof.attest.authority import Authority
-from pytest_tenantproof.attest.record import record
 from pytest_tenantproof.attest.sign import Signer, new_seed
-from pytest_tenantproof.attest.verdict import recomputed
 from pytest_tenantproof.cli import main
 from pytest_tenantproof.errors import VerificationError
-from pytest_tenantproof.report import render_html
-from tests.attest.conftest import make_run
+from tests.attest.support import NOW, Change, WriteProven, document, reasons
 from tests.attest.tsa import serve
 
-NOW = datetime.now(UTC)
-Change = Callable[[dict[str, Any]], None]
-Write = Callable[..., Path]
 
-
-def document(signer: Signer, **change: Any) -> bytes:
-    key = {
-        "pem": keys.public_pem(signer.public),
-        "not_before": "2020-01-01T00:00:00Z",
-        "not_after": "2099-01-01T00:00:00Z",
-    }
-    held = {
-        "schema": "tenantproof/policy/1",
-        "name": "deploys",
-        "keys": [key],
-        "targets": ["prod"],
-        "max_age_hours": 24,
-    }
-    return json.dumps(held | change).encode()
-
-
-@pytest.fixture
-def proven(tmp_path: Path, signer: Signer) -> Write:
-    """Writes a proven bundle of prod, changed before it is signed."""
-
-    def write(change: Change = lambda report: None, by: Signer = signer) -> Path:
-        def report(run_id: str, previous: dict[str, str] | None) -> dict[str, Any]:
-            made = record(make_run(previous, run_id))
-            made["controls"] = [c for c in made["controls"] if c["outcome"] == "passed"]
-            made["scope"].update(selected=1, of=1)
-            made["finished"] = NOW.strftime("%Y-%m-%dT%H:%M:%SZ")
-            change(made)
-            return made | {"verdict": str(recomputed(made))}
-
-        path = bundle.write_bundle(tmp_path / "evidence", "prod", by, report, {"report.html": render_html})
-        runlog.append(tmp_path / "evidence", signer)
-        return path
-
-    return write
-
-
-def reasons(tmp_path: Path, given: bytes, now: datetime = NOW) -> str:
-    return "; ".join(policy.decide(policy.parse_policy(given), tmp_path / "evidence", now).reasons)
-
-
-def test_good_evidence_is_accepted(proven: Write, signer: Signer, tmp_path: Path) -> None:
+def test_good_evidence_is_accepted(proven: WriteProven, signer: Signer, tmp_path: Path) -> None:
     proven()
     assert reasons(tmp_path, document(signer)) == ""
 
@@ -82,13 +34,15 @@ CHANGES: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_evidence_that_is_not_acceptable_says_why(name: str, proven: Write, signer: Signer, tmp_path: Path) -> None:
+def test_evidence_that_is_not_acceptable_says_why(
+    name: str, proven: WriteProven, signer: Signer, tmp_path: Path
+) -> None:
     change, said = CHANGES[name]
     proven(change)
     assert said in reasons(tmp_path, document(signer))
 
 
-def test_missing_and_foreign_evidence_is_refused(proven: Write, signer: Signer, tmp_path: Path) -> None:
+def test_missing_and_foreign_evidence_is_refused(proven: WriteProven, signer: Signer, tmp_path: Path) -> None:
     assert "there is no evidence" in reasons(tmp_path, document(signer))
     proven(by=Signer(new_seed()))
     assert "key-unknown" in reasons(tmp_path, document(signer))
@@ -97,13 +51,13 @@ def test_missing_and_foreign_evidence_is_refused(proven: Write, signer: Signer, 
     assert "subject-mismatch" in reasons(tmp_path, document(signer))
 
 
-def test_an_old_bundle_does_not_hide_behind_a_newer_one(proven: Write, signer: Signer, tmp_path: Path) -> None:
+def test_an_old_bundle_does_not_hide_behind_a_newer_one(proven: WriteProven, signer: Signer, tmp_path: Path) -> None:
     proven()
     proven(CHANGES["failed"][0])
     assert "the verdict is failed" in reasons(tmp_path, document(signer))
 
 
-def test_a_waived_control_needs_a_policy_that_allows_it(proven: Write, signer: Signer, tmp_path: Path) -> None:
+def test_a_waived_control_needs_a_policy_that_allows_it(proven: WriteProven, signer: Signer, tmp_path: Path) -> None:
     waiver = {"control": "TP901", "object": "x", "owner": "a", "approver": "b", "reason": "c", "expires": "2027-01-01"}
 
     finding = {"object": "x", "detail": "y", "fix": "", "tenant": None, "role": None, "operation": None}
@@ -131,7 +85,7 @@ def _two(**second: Any) -> Change:
 ABSENT = {"outcome": "not_applicable", "reason": "nothing of the kind is configured"}
 
 
-def test_a_control_that_was_made_not_applicable_is_missed(proven: Write, signer: Signer, tmp_path: Path) -> None:
+def test_a_control_that_was_made_not_applicable_is_missed(proven: WriteProven, signer: Signer, tmp_path: Path) -> None:
     """By a change of the configuration, or of the database, a control may have nothing to say: only the policy's
     writer says that it may."""
     proven(_two(**ABSENT))
@@ -142,7 +96,7 @@ def test_a_control_that_was_made_not_applicable_is_missed(proven: Write, signer:
     assert "TP902 is not_applicable" in reasons(tmp_path, document(signer, not_applicable=["TP901"]))
 
 
-def test_what_another_target_proves_is_proven(proven: Write, signer: Signer, tmp_path: Path) -> None:
+def test_what_another_target_proves_is_proven(proven: WriteProven, signer: Signer, tmp_path: Path) -> None:
     there = {"control": "TP902", "reason": "it writes", "target": "staging", "run_id": "20261101T020000Z-00000001"}
     there |= {"sha256": "3" * 64, "finished": "2026-11-01T02:00:00Z"}
 
@@ -168,7 +122,9 @@ def _canary(outcome: str) -> Change:
     return change
 
 
-def test_runs_of_another_scope_prove_nothing_and_tell_on_it(proven: Write, signer: Signer, tmp_path: Path) -> None:
+def test_runs_of_another_scope_prove_nothing_and_tell_on_it(
+    proven: WriteProven, signer: Signer, tmp_path: Path
+) -> None:
     proven(_canary("passed"))
     assert "the scope is canary" in reasons(tmp_path, document(signer))
     whole = proven()
@@ -185,7 +141,7 @@ def test_runs_of_another_scope_prove_nothing_and_tell_on_it(proven: Write, signe
     assert f"{newest.name} does not verify" in reasons(tmp_path, document(signer))
 
 
-def test_a_good_canary_of_another_target_hides_nothing(proven: Write, signer: Signer, tmp_path: Path) -> None:
+def test_a_good_canary_of_another_target_hides_nothing(proven: WriteProven, signer: Signer, tmp_path: Path) -> None:
     def other(report: dict[str, Any]) -> None:
         _canary("passed")(report)
         report["target"]["name"] = "staging"
@@ -196,7 +152,7 @@ def test_a_good_canary_of_another_target_hides_nothing(proven: Write, signer: Si
     assert f"{planted.name} is a run of staging" in reasons(tmp_path, document(signer))
 
 
-def test_without_the_log_nobody_knows_what_was_removed(proven: Write, signer: Signer, tmp_path: Path) -> None:
+def test_without_the_log_nobody_knows_what_was_removed(proven: WriteProven, signer: Signer, tmp_path: Path) -> None:
     proven()
     kept = runlog.checkpoint_file(tmp_path / "evidence").read_bytes()
     worse = proven(CHANGES["failed"][0])
@@ -221,7 +177,7 @@ def test_without_the_log_nobody_knows_what_was_removed(proven: Write, signer: Si
     ],
 )
 def test_a_key_counts_while_it_is_valid(
-    dates: dict[str, str], said: str, proven: Write, signer: Signer, tmp_path: Path
+    dates: dict[str, str], said: str, proven: WriteProven, signer: Signer, tmp_path: Path
 ) -> None:
     proven()
     (key,) = json.loads(document(signer))["keys"]
@@ -267,7 +223,7 @@ def test_a_policy_is_believed_by_its_signature_and_type(signer: Signer) -> None:
 
 
 def test_the_gate_answers_and_attests(
-    proven: Write,
+    proven: WriteProven,
     signer: Signer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -301,7 +257,11 @@ def test_the_gate_answers_and_attests(
 
 
 def test_a_pipeline_checks_the_gates_answer(
-    proven: Write, signer: Signer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    proven: WriteProven,
+    signer: Signer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It believes one key, and deploys the target that the answer is of, while it is fresh."""
     monkeypatch.chdir(tmp_path)
@@ -341,7 +301,9 @@ def test_a_pipeline_checks_the_gates_answer(
 @pytest.mark.parametrize(
     "change", [{"timeVerified": 1}, {"policy": None}, {"resourceUri": []}, {"timeVerified": "now"}]
 )
-def test_a_misshapen_answer_is_refused(change: dict[str, Any], signer: Signer, tmp_path: Path, proven: Write) -> None:
+def test_a_misshapen_answer_is_refused(
+    change: dict[str, Any], signer: Signer, tmp_path: Path, proven: WriteProven
+) -> None:
     proven()
     accepted = policy.parse_policy(document(signer))
     told = json.loads(vsa.summary(accepted, policy.decide(accepted, tmp_path / "evidence", NOW), NOW, version=""))
@@ -355,12 +317,12 @@ def test_a_misshapen_answer_is_refused(change: dict[str, Any], signer: Signer, t
         assert caught.value.reason == "statement-malformed"
 
 
-def test_time_passes(proven: Write, signer: Signer, tmp_path: Path) -> None:
+def test_time_passes(proven: WriteProven, signer: Signer, tmp_path: Path) -> None:
     proven()
     assert "older than" in reasons(tmp_path, document(signer), NOW + timedelta(hours=25))
 
 
-def test_a_later_timestamp_makes_nothing_younger(proven: Write, signer: Signer, tmp_path: Path) -> None:
+def test_a_later_timestamp_makes_nothing_younger(proven: WriteProven, signer: Signer, tmp_path: Path) -> None:
     """Anybody may have an old bundle's signature stamped again by the pinned authority."""
     old = proven(CHANGES["old"][0])
     with serve(tmp_path / "tsa") as tsa:
@@ -370,7 +332,7 @@ def test_a_later_timestamp_makes_nothing_younger(proven: Write, signer: Signer, 
     assert any("does not verify (timestamp-apart)" in reason for reason in decision.reasons)
 
 
-def test_a_newer_run_that_was_hidden_is_missed(proven: Write, signer: Signer, tmp_path: Path) -> None:
+def test_a_newer_run_that_was_hidden_is_missed(proven: WriteProven, signer: Signer, tmp_path: Path) -> None:
     proven()
     worse = proven(CHANGES["failed"][0])
     runlog.append(tmp_path / "evidence", signer)

@@ -1,6 +1,7 @@
 """Trusted time from a real authority (openssl ts over HTTP), and everything that can be wrong with it."""
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from pytest_tenantproof.attest.verify import TrustedTime, verify_bundle
 from pytest_tenantproof.attest.verify_log import verify_log
 from pytest_tenantproof.errors import ConfigError, EvidenceError, VerificationError
 from tests.attest.conftest import WriteBundle, make_run
+from tests.attest.support import reason_of
 from tests.attest.tsa import Tsa, serve
 
 
@@ -70,6 +72,35 @@ def test_another_root_is_not_trusted(authority: Authority, tmp_path: Path) -> No
         dataclasses.replace(authority, roots=tmp_path / "none.pem").stamp(b"data")
 
 
+def test_a_token_outlives_the_certificates_that_signed_it(tsa: Tsa, authority: Authority) -> None:
+    """They are judged at the time that the token was made, not now: evidence is read years later."""
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
+    tsa.limit(end - timedelta(days=1), end)
+    stamp = authority.stamp(b"data")
+    while datetime.now(UTC) < end + timedelta(seconds=1):
+        time.sleep(0.05)
+    assert timestamp.verify_token(stamp.response, b"data", timestamp.read_roots(tsa.root)) == stamp.time
+    # what it signs from now on is refused
+    with pytest.raises(EvidenceError, match="timestamp-untrusted"):
+        authority.stamp(b"data")
+
+
+@pytest.mark.parametrize("first_day", [1, -9])
+def test_a_certificate_that_was_not_valid_when_the_token_was_made(
+    tsa: Tsa, authority: Authority, first_day: int
+) -> None:
+    """Not yet, or no more: whatever its holder says of the time."""
+    token = authority.stamp(b"data").response
+    tsa.limit(*(datetime.now(UTC) + timedelta(days=first_day + more) for more in (0, 8)))
+    with pytest.raises(EvidenceError, match="timestamp-untrusted"):
+        authority.stamp(b"data")
+    # The certificate comes with the token, the root from whoever verifies: either one's dates are enough.
+    assert (
+        reason_of(lambda: timestamp.verify_token(token, b"data", timestamp.read_roots(tsa.root)))
+        == "timestamp-untrusted"
+    )
+
+
 def test_any_changed_byte_of_a_token_is_noticed(authority: Authority) -> None:
     stamp, roots = authority.stamp(b"data"), timestamp.read_roots(authority.roots)
     unnoticed = []
@@ -104,6 +135,29 @@ def test_bundles_carry_their_timestamp(
     with pytest.raises(VerificationError) as caught:
         verify_log(root, [signer.public])
     assert caught.value.reason == "log-run-replaced"
+
+
+def test_any_changed_byte_of_a_stored_timestamp_is_noticed(
+    write: WriteBundle, signer: Signer, authority: Authority, tmp_path: Path
+) -> None:
+    """By the log each one; by the bundle alone all but those that the authority's format leaves unsigned, which change
+    neither what is attested nor when."""
+    path = write(stamp=lambda signature: authority.stamp(signature).response)
+    root, wanted, file = tmp_path / "evidence", TrustedTime(authority.roots), path / bundle.TIMESTAMP_FILE
+    runlog.append(root, signer)
+    token = file.read_bytes()
+    seen = verify_bundle(path, [signer.public], time=wanted).trusted_time
+    told: set[str] = set()
+    for at in range(len(token)):
+        file.write_bytes(token[:at] + bytes([token[at] ^ 1]) + token[at + 1 :])
+        assert reason_of(lambda: verify_log(root, [signer.public])) == "log-run-replaced", at
+        try:
+            assert verify_bundle(path, [signer.public], time=wanted).trusted_time == seen, at
+        except VerificationError as error:
+            told.add(error.reason)
+    assert told == {"timestamp-malformed", "timestamp-mismatch", "timestamp-refused", "timestamp-untrusted"}
+    file.write_bytes(token)
+    verify_log(root, [signer.public])
 
 
 def test_a_report_dated_back_is_told_by_its_timestamp(tmp_path: Path, signer: Signer, authority: Authority) -> None:

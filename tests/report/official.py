@@ -1,5 +1,6 @@
 """Official schemas, fetched from the package registries once and kept in .tools/ (they are not ours to copy)."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from tests.support import REPOSITORY
 
 _TOOLS = REPOSITORY / ".tools" / "schemas"
 _SARIF = "@microsoft/jest-sarif@1.0.0-beta.0"
+_SARIF_SHA256 = "2d99159ae54a3eea97f81781cff48780548657c35949f4b7f25e99a2ba4de4f8"
 _OSCAL = "compliance-trestle==5.2.0"
 
 
@@ -30,7 +32,9 @@ def sarif_schema() -> dict[str, Any]:
             member = package.extractfile("package/lib/schemas/sarif-2.1.0-rtm.5.json")
             assert member is not None
             file.write_bytes(member.read())
-    found: dict[str, Any] = json.loads(file.read_bytes())
+    data = file.read_bytes()
+    assert hashlib.sha256(data).hexdigest() == _SARIF_SHA256, f"{file} is not the schema that was agreed on; remove it"
+    found: dict[str, Any] = json.loads(data)
     return found
 
 
