@@ -3,11 +3,16 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from pytest_tenantproof.demo import load_demo
 from pytest_tenantproof.migrate import apply, migrations_folder
 from pytest_tenantproof.target import EmbeddedPostgres, find_bin, start
 from tests.support import create_database, load_faults_base
+
+# How fast a busy machine makes values up says nothing about the product.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session")

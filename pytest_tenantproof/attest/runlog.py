@@ -121,10 +121,13 @@ def append(root: Path, signer: Signer) -> Checkpoint:
             lines = lines_of(root)
             origin = _require_unchanged(root, lines)
             new = [entry.line for entry in _unlogged(root, lines)]
+            if not checkpoint_file(root).exists():
+                # Entries without any checkpoint are refused, so a first run that is killed below must not leave them.
+                _sign(root, Checkpoint(origin, 0, merkle.root_hash([])), signer)
             _extend(log_folder(root) / "entries.jsonl", lines, new)
             lines += new
             checkpoint = Checkpoint(origin, len(lines), merkle.root_hash(leaves_of(lines)))
-            _replace(checkpoint_file(root), signed_checkpoint(checkpoint, signer))
+            _sign(root, checkpoint, signer)
             return checkpoint
     except OSError as error:
         raise EvidenceError(
@@ -187,10 +190,11 @@ def _extend(path: Path, held: Sequence[bytes], new: Sequence[bytes]) -> None:
         os.fsync(out.fileno())
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _sign(root: Path, checkpoint: Checkpoint, signer: Signer) -> None:
+    path = checkpoint_file(root)
     part = path.with_suffix(".part")
     with part.open("wb") as out:
-        out.write(data)
+        out.write(signed_checkpoint(checkpoint, signer))
         out.flush()
         os.fsync(out.fileno())
     part.replace(path)

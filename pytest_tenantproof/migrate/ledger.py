@@ -15,6 +15,11 @@ from pytest_tenantproof.target import connect
 __all__ = ["Applied", "Status", "apply", "status"]
 
 _LOCK = 0x74656E616E74  # one lock for every run against a database
+_PATIENCE = "10min"
+_REMEDIES = {
+    "55P03": "another session holds the table (see pg_blocking_pids()): let it end, and migrate again.",
+    "42501": "migrate as the role that owns the product.",
+}
 _LEDGER = """
 CREATE SCHEMA IF NOT EXISTS tenantproof;
 REVOKE ALL ON SCHEMA tenantproof FROM PUBLIC;
@@ -118,10 +123,7 @@ def apply(dsn: str, folder: Path) -> tuple[Applied, ...]:
     files = read_folder(folder)
     connection = connect(dsn, limits={})
     try:
-        connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
-        with connection.transaction():
-            connection.execute("SET LOCAL client_min_messages = warning")
-            connection.execute(_LEDGER)
+        _open_ledger(connection)
         before = status(connection, folder)
         _require_unedited(before, folder)
         for migration in before.pending:
@@ -132,6 +134,27 @@ def apply(dsn: str, folder: Path) -> tuple[Applied, ...]:
     known = {a.version for a in before.applied}
     order = {m.version for m in files}
     return tuple(a for a in after if a.version not in known and a.version in order)
+
+
+def _open_ledger(connection: psycopg.Connection[Any]) -> None:
+    """Waits for another run to end, and makes the ledger where there is none."""
+    try:
+        connection.execute(f"SET lock_timeout = '{_PATIENCE}'")
+        connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        connection.execute("RESET lock_timeout")
+        with connection.transaction():
+            connection.execute("SET LOCAL client_min_messages = warning")
+            connection.execute(_LEDGER)
+    except psycopg.errors.LockNotAvailable as error:
+        raise MigrationError(
+            f"another run has been migrating this database for more than {_PATIENCE}.",
+            remedy="wait for it to end; pg_locks (locktype advisory) says which session it is.",
+        ) from error
+    except psycopg.Error as error:
+        raise MigrationError(
+            f"the migration ledger cannot be made: {error.diag.message_primary or type(error).__name__}.",
+            remedy="migrate as the role that owns the product; it needs CREATE on the database.",
+        ) from error
 
 
 def _require_unedited(found: Status, folder: Path) -> None:
@@ -173,5 +196,5 @@ def _apply_one(connection: psycopg.Connection[Any], migration: Migration) -> Non
         said = error.diag.message_primary or str(error)
         raise MigrationError(
             f"migration {migration.version}_{migration.name} failed and changed nothing: {said}.",
-            remedy=error.diag.message_hint or "mend the cause and migrate again.",
+            remedy=error.diag.message_hint or _REMEDIES.get(error.sqlstate or "", "mend the cause and migrate again."),
         ) from error

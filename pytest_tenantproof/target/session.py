@@ -24,6 +24,18 @@ _LIMITS = {
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "60s",
 }
+# What libpq and the server say of a refused connection, and what helps.
+_REMEDIES = {
+    "password authentication failed": "correct the user or password in the connection string.",
+    "no password supplied": "put the password in the connection string or in PGPASSWORD.",
+    "permission denied for database": "let the role in: GRANT CONNECT ON DATABASE ... TO the role.",
+    "not permitted to log in": "use a role that may log in, or ALTER ROLE ... LOGIN.",
+    "too many connections for role": "close other sessions of the role, or raise its CONNECTION LIMIT.",
+    "too many clients": "close other sessions, or raise max_connections.",
+    "no pg_hba.conf entry": "let this role in from this address, over TLS where asked for, in pg_hba.conf.",
+    "does not exist": "correct the database or role name in the connection string.",
+    "timeout": "check host, port, firewall and that the server answers.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +80,7 @@ def _unreachable(error: psycopg.Error, dsn: str) -> TargetUnreachable:
     text = " ".join(str(error).split())
     if password := given.get("password"):
         text = text.replace(str(password), "***")
-    remedies = {
-        "password authentication failed": "correct the user or password in the connection string.",
-        "no password supplied": "put the password in the connection string or in PGPASSWORD.",
-        "does not exist": "correct the database or role name in the connection string.",
-        "timeout": "check host, port, firewall and that the server answers.",
-    }
-    remedy = next((r for part, r in remedies.items() if part in text), "check host, port and that it is running.")
+    remedy = next((r for part, r in _REMEDIES.items() if part in text), "check host, port and that it is running.")
     return TargetUnreachable(f"cannot connect to {where}: {text}.", remedy=remedy)
 
 

@@ -8,9 +8,13 @@ import psycopg
 import pytest
 from pglast import split
 
+from pytest_tenantproof.catalog import Catalog, read_snapshot
+from pytest_tenantproof.controls.judge import judge
 from pytest_tenantproof.errors import MigrationError
 from pytest_tenantproof.migrate import apply, migrations_folder, status
+from pytest_tenantproof.probes import scan
 from tests.migrate.conftest import Product
+from tests.support import reference_settings
 
 Folder = Callable[..., Path]
 
@@ -171,6 +175,12 @@ def test_a_misaligned_message_is_refused_even_for_a_superuser(product: Product) 
         connection.execute("SET session_replication_role = replica")
         with pytest.raises(psycopg.Error, match="cannot be moved to another tenant"):
             connection.execute("UPDATE public.messages SET tenant_id = %s", [ids["t2"]])
+        # The superuser's one exception (docs/MIGRATIONS.md): keys are not checked then, and TP311 finds the row.
+        connection.execute(message, [ids["t2"], ids["d1"], ids["n1"]])
+        connection.execute("RESET session_replication_role")
+        catalog = Catalog(read_snapshot(connection), reference_settings())
+        found = judge("TP311", catalog, stored=scan(connection, catalog))
+    assert {f.object for f in found.findings} == {"public.messages"}
 
 
 def _ids(product: Product) -> list[tuple[str, str]]:

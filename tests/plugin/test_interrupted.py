@@ -40,12 +40,12 @@ def start(tmp_path: Path, user_environment: dict[str, str]) -> Iterator[Start]:
     (tmp_path / "own.py").write_text(OWN)
     running: list[subprocess.Popen[str]] = []
 
-    def begin(*arguments: str, before: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
+    def begin(*arguments: str, before: tuple[str, ...] = (), **more: str) -> "subprocess.Popen[str]":
         command = [*before, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--evidence=staging"]
         process = subprocess.Popen(
             [*command, "-m", "invariant", *arguments],
             cwd=tmp_path,
-            env=user_environment,
+            env=user_environment | more,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -101,20 +101,40 @@ def test_a_killed_run_leaves_nothing_and_the_next_one_works(start: Start, tmp_pa
     assert verify_log(tmp_path / "evidence", [_key(tmp_path)])[0].size == 1
 
 
-def test_ctrl_c_while_the_bundle_is_written(start: Start, tmp_path: Path) -> None:
-    process = start(*WORKERS)
-    folder = tmp_path / "evidence" / "staging"
-    _until(lambda: folder.is_dir() and len(list(folder.iterdir())) > 1, process, 0.0005)
-    os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
-    found = bundle.bundles(folder)
-    for path in found:
-        verify_bundle(path, [_key(tmp_path)])
+# ctrl-C at the nth time that something is made sure to be on disk: each file of the bundle, its folder, then the log.
+INTERRUPTED = """
+import os, signal
+real, left = os.fsync, int(os.environ["INTERRUPTED_AT"])
+def fsync(descriptor):
+    global left
+    left -= 1
+    if left == 0:
+        signal.raise_signal(signal.SIGINT)
+    real(descriptor)
+os.fsync = fsync
+"""
+
+
+@pytest.mark.parametrize("workers", [(), WORKERS], ids=["alone", "workers"])
+def test_ctrl_c_while_the_bundle_is_written(start: Start, tmp_path: Path, workers: tuple[str, ...]) -> None:
+    """In the first file, in the last one, when all is renamed, and twice while the log is begun."""
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    folder, files = tmp_path / "evidence" / "staging", 8
+    expected = {files: 0} if workers else {1: 0, files + 2: 1, files + 3: 2}
+    for at, bundles in expected.items():
+        process = start(*workers, "-p", "interrupted", INTERRUPTED_AT=str(at))
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode != 0, said[-3000:]
+        found = bundle.bundles(folder)
+        assert len(found) == bundles, (at, said[-3000:])
+        for path in found:
+            assert len([file for file in path.iterdir() if file.name != bundle.ALERTS_FILE]) == files
+            verify_bundle(path, [_key(tmp_path)])
     # What was written and not yet logged is logged by the next run, and what was left half is gone.
-    again = start(*WORKERS)
+    again = start(*workers)
     said, _ = again.communicate(timeout=120)
     assert again.returncode == 0, said[-3000:]
-    assert verify_log(tmp_path / "evidence", [_key(tmp_path)])[0].size == len(found) + 1
+    assert verify_log(tmp_path / "evidence", [_key(tmp_path)])[0].size == max(expected.values()) + 1
     assert list(folder.glob(".part*")) == []
 
 
