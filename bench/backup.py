@@ -5,7 +5,7 @@
 Every contender reads the same embedded Postgres 18 and writes to the same folder. Peers: `pg_dump | zstd -3 |
 openssl enc` and `pg_dump | restic backup --stdin`; one that is not installed is left out, with a note. They make no
 fingerprints of rows, so ours is timed without them as well.
-`--small` compares 10,000 tenants with 10 over the same rows.
+`--small` compares 10,000 tenants with 10 over the same rows: as many developments, units and messages.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import os
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import psycopg
 
+from bench._limits import Limits
 from pytest_tenantproof.attest.sign import Signer, new_seed
 from pytest_tenantproof.backup import BackupRequest, StoreSpec, run_backup
 from pytest_tenantproof.backup.crypto import new_keypair
@@ -48,7 +50,7 @@ SELECT setseed(0.5);
 INSERT INTO tenants(id, slug, name)
   SELECT gen_random_uuid(), 't' || i, 'Tenant ' || i FROM generate_series(1, {t}) i;
 INSERT INTO developments(id, tenant_id, name)
-  SELECT gen_random_uuid(), t.id, 'Development ' || i FROM tenants t, generate_series(1, 2) i;
+  SELECT gen_random_uuid(), t.id, 'Development ' || i FROM tenants t, generate_series(1, {d}) i;
 INSERT INTO units(id, tenant_id, development_id, label)
   SELECT gen_random_uuid(), d.tenant_id, d.id, 'Unit ' || i FROM developments d, generate_series(1, {u}) i;
 CREATE TEMP TABLE words AS
@@ -75,13 +77,15 @@ INSERT INTO messages
 
 
 @contextlib.contextmanager
-def seeded(messages: int, tenants: int) -> Iterator[embedded.EmbeddedPostgres]:
+def seeded(messages: int, tenants: int, developments: int = 0) -> Iterator[embedded.EmbeddedPostgres]:
+    """A server with so many messages. Two developments a tenant, or so many in all; up to ten units in each."""
+    each = developments // tenants or 2
     settings = {"shared_buffers": "1GB", "max_wal_size": "8GB", "jit": "off"}
     with embedded.start(embedded.find_bin(18), settings=settings) as server:
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
             connection.execute(SCHEMA.encode())
-            units = max(1, min(10, messages // tenants // 20))
-            connection.execute(ROWS.format(t=tenants, u=units, m=messages).encode())
+            units = max(1, min(10, messages // tenants // each // 10))
+            connection.execute(ROWS.format(t=tenants, d=each, u=units, m=messages).encode())
             connection.execute("VACUUM (FREEZE, ANALYZE)")
         yield server
 
@@ -139,9 +143,12 @@ def _timed(
         return seconds, sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
 
 
-def compare(messages: int, tenants: int, rounds: int) -> None:
-    peers = {"pg_dump|zstd -3|openssl": (zstd_openssl, ("zstd", "openssl")), "pg_dump|restic": (restic, ("restic",))}
-    for name, (_, tools) in list(peers.items()):
+def compare(messages: int, tenants: int, rounds: int, limits: Limits) -> None:
+    peers = {
+        "pg_dump|zstd -3|openssl": (zstd_openssl, ("zstd", "openssl"), 1.0),
+        "pg_dump|restic": (restic, ("restic",), 1.6),
+    }
+    for name, (_, tools, _) in list(peers.items()):
         if missing := [tool for tool in tools if shutil.which(tool) is None]:
             print(f"note: {name} is left out, {', '.join(missing)} is not installed")
             del peers[name]
@@ -155,36 +162,37 @@ def compare(messages: int, tenants: int, rounds: int) -> None:
                 seconds, sizes[name] = _timed(contender, server)
                 times[name].append(seconds)
         print(f"{messages:,} messages, {tenants:,} tenants, {rounds} rounds")
-        for name, seconds_all in times.items():
-            ratios = [theirs / mine for theirs, mine in zip(seconds_all, times["ours"], strict=True)]
-            print(
-                f"{name:26} {statistics.median(seconds_all):6.2f} s  {sizes[name] / 1e6:7.1f} MB  "
-                f"ours is {statistics.median(ratios):.2f} x as fast, {sizes['ours'] / sizes[name]:.2f} x the size"
-            )
+        for name, taken in times.items():
+            print(f"{name:26} {statistics.median(taken):6.2f} s  {sizes[name] / 1e6:7.1f} MB")
+        for name, (_, _, least) in peers.items():
+            ratios = [theirs / mine for theirs, mine in zip(times[name], times["ours"], strict=True)]
+            limits.at_least(f"as fast as {name}", statistics.median(ratios), least, " x")
+            limits.at_most(f"the size of {name}", sizes["ours"] / sizes[name], 1.0, " x")
 
 
-def small_tenants(messages: int, rounds: int) -> None:
+def small_tenants(messages: int, rounds: int, limits: Limits) -> None:
     medians = {}
     for tenants in (10, 10_000):
-        with seeded(messages, tenants) as server:
+        with seeded(messages, tenants, developments=20_000) as server:
             _timed(ours, server)
             medians[tenants] = statistics.median(_timed(ours, server)[0] for _ in range(rounds))
             print(f"{messages:,} messages, {tenants:,} tenants: {medians[tenants]:.2f} s")
-    print(f"10,000 tenants take {medians[10_000] / medians[10]:.2f} x the time of 10")
+    limits.at_most("10,000 tenants, against the time of 10", medians[10_000] / medians[10], 2.0, " x")
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--messages", type=int, default=2_000_000)
     parser.add_argument("--tenants", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--small", action="store_true")
-    given = parser.parse_args()
+    given, limits = parser.parse_args(), Limits()
     if given.small:
-        small_tenants(given.messages, given.rounds)
+        small_tenants(given.messages, given.rounds, limits)
     else:
-        compare(given.messages, given.tenants, given.rounds)
+        compare(given.messages, given.tenants, given.rounds, limits)
+    return limits.status()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from bench._limits import Limits
 from pytest_tenantproof.canary import Readings, measure
 from pytest_tenantproof.canary.record import record_readings
 from pytest_tenantproof.catalog import Catalog, read_snapshot
@@ -39,7 +40,7 @@ INSERT INTO messages (id, tenant_id, development_id, unit_id, author, body, crea
 INSERT INTO audit_events (at, tenant_id, actor, actor_source, database_role, table_schema, table_name, operation,
                           row_count, key_columns)
     SELECT now() - make_interval(secs => ({messages} - i * 10) * 0.3), u.tenant_id, 'x', 'role', 'x', 'public',
-           'messages', CASE WHEN i % 9 = 0 THEN 'DELETE' ELSE 'INSERT' END, 1, '{{id}}'
+           'messages', (CASE WHEN i % 9 = 0 THEN 'DELETE' ELSE 'INSERT' END)::audit_operation, 1, '{{id}}'
     FROM generate_series(1, {messages} / 10) i JOIN numbered u ON u.n = i % {units};
 """
 _KEYS = """
@@ -87,7 +88,7 @@ def _clean(readings: Readings) -> None:
         raise SystemExit(f"the canaries did not see what is there: {problems} {readings.taken}")
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=10_000_000)
     parser.add_argument("--units", type=int, default=100_000)
@@ -114,14 +115,12 @@ def main() -> None:
                 if readings.whole:
                     raise SystemExit("the pass of new rows was a whole one")
                 _clean(readings)
-    base = min(counts)
-    lines = (
-        f"{options.messages} messages of {options.units} units: a sequential count takes {base:.2f} s = 1.00",
-        f"full pass of all canaries: {min(whole) / base:.2f} (at most 3.00)",
-        f"pass of new rows: {min(newer) / base:.2f}, {min(newer):.2f} s (under 2.00 s)",
-    )
-    sys.stdout.write("\n".join(lines) + "\n")
+    base, limits = min(counts), Limits()
+    sys.stdout.write(f"{options.messages} messages of {options.units} units: a sequential count takes {base:.2f} s\n")
+    limits.at_most("full pass of all canaries, against it", min(whole) / base, 3.0, " x")
+    limits.at_most("pass of new rows", min(newer), 2.0, " s")
+    return limits.status()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bench._limits import Limits
 from bench._runs import timed
 from bench.scale import build
 from pytest_tenantproof.target import find_bin, start
@@ -19,7 +20,7 @@ signing = "optional"
 """
 
 
-def main() -> None:
+def main() -> int:
     tables = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     with start(find_bin(18)) as server, tempfile.TemporaryDirectory() as name:
@@ -27,16 +28,14 @@ def main() -> None:
         (folder / "tenantproof.toml").write_text((Path(__file__).parents[1] / "tenantproof.toml").read_text() + _TARGET)
         dsn = build(server, tables)
         best = timed(folder, ("--evidence=bench", "-m", "probe"), rounds, {"TENANTPROOF_BENCH_DSN": dsn})
-    one, two = best["0"], best["2"]
-    lines = (
-        f"{tables} tables beside the reference product's, every identity, every attack",
-        f"attack: one process {one.attack:.1f} s, two {two.attack:.1f} s:"
-        f" {one.attack / two.attack:.2f} times as fast (at least 1.6)",
-        f"whole command: one process {one.whole:.1f} s, two {two.whole:.1f} s (at most 60 s):"
-        f" {one.whole / two.whole:.2f} times as fast",
-    )
-    sys.stdout.write("\n".join(lines) + "\n")
+    one, two, limits = best["0"], best["2"], Limits()
+    sys.stdout.write(f"{tables} tables beside the reference product's, every identity, every attack\n")
+    sys.stdout.write(f"attack: one process {one.attack:.1f} s, two {two.attack:.1f} s; all {one.whole:.1f} s\n")
+    limits.at_least("what two processes gain on the attack", one.attack / two.attack, 1.6, " x")
+    limits.at_least("what they gain on the whole command", one.whole / two.whole, 1.6, " x")
+    limits.at_most("whole command of two processes", two.whole, 60, " s")
+    return limits.status()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,6 +12,7 @@ import contextlib
 import resource
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import psycopg
 
+from bench._limits import Limits
 from bench.backup import seeded
 from pytest_tenantproof.attest.sign import Signer, new_seed
 from pytest_tenantproof.backup import BackupRequest, StoreSpec, open_store, run_backup
@@ -82,7 +84,7 @@ def pg_restore(server: EmbeddedPostgres, dump: Path, dsn: str) -> float:
     return time.perf_counter() - begun
 
 
-def compare(messages: int, tenants: int, rounds: int) -> None:
+def compare(messages: int, tenants: int, rounds: int) -> int:
     with seeded(messages, tenants) as server, tempfile.TemporaryDirectory() as temporary:
         ours = Ours(server, Path(temporary) / "ours")
         dump = Path(temporary) / "dump"
@@ -101,18 +103,20 @@ def compare(messages: int, tenants: int, rounds: int) -> None:
         compared = statistics.median(t[1] for t in times)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"{messages:,} messages, {tenants:,} tenants, {rounds} rounds")
-        print(f"restore is {ratio:.2f} x as fast as pg_restore -j2; the comparison takes {compared:.2f} s more")
-        print(f"memory: {memory:.0f} MB at most")
+        print(f"the comparison takes {compared:.2f} s more, memory {memory:.0f} MB at most")
+        limits = Limits()
+        limits.at_least("restore, as fast as pg_restore -j2", ratio, 1.3, " x")
+        return limits.status()
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--tenants", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    compare(given.messages, given.tenants, given.rounds)
+    return compare(given.messages, given.tenants, given.rounds)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

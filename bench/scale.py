@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from bench._limits import Limits
 from pytest_tenantproof.catalog import Catalog, read_snapshot
 from pytest_tenantproof.config import Settings, load_settings
 from pytest_tenantproof.controls.judge import judge, static_ids
@@ -126,7 +127,7 @@ def dump(dsn: str) -> float:
     return time.monotonic() - began
 
 
-def main() -> None:
+def main() -> int:
     tables = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     settings = {"max_locks_per_transaction": "512", "shared_buffers": "256MB"}
     with start(find_bin(18), settings=settings) as server, tempfile.TemporaryDirectory() as name:
@@ -142,16 +143,16 @@ def main() -> None:
     base = min(dumps)
     read, judged, red = min(runs, key=lambda run: run[0] + run[1])
     took, memory = min(commands)
-    whole = (read + judged) / base
-    lines = (
-        f"{tables} tenant tables, pg_dump --schema-only {base:.2f} s = 1.00",
-        f"snapshot {read / base:.2f} + static controls {judged / base:.2f} = {whole:.2f} (at most 1.00)",
-        f"whole command, start-up to signed bundle: {took / base:.2f} (at most 3.00), {memory:.0f} MB (at most 300)",
-        f"statements for a snapshot of 10 tables: {asked[0]}; of {tables}: {asked[1]} (the same)",
-        f"not green: {', '.join(red) or 'none'}",
-    )
-    sys.stdout.write("\n".join(lines) + "\n")
+    limits = Limits()
+    sys.stdout.write(f"{tables} tenant tables, pg_dump --schema-only {base:.2f} s\n")
+    sys.stdout.write(f"against it: snapshot {read / base:.2f} x, static controls {judged / base:.2f} x\n")
+    limits.at_most("snapshot and static controls", (read + judged) / base, 1.0, " x")
+    limits.at_most("whole command, start-up to signed bundle", took / base, 3.0, " x")
+    limits.at_most("its memory", memory, 300, " MB")
+    limits.at_most(f"statements for a snapshot, beyond the {asked[0]} of 10 tables", asked[1] - asked[0], 0)
+    limits.at_most(f"controls that are not green ({', '.join(red) or 'none'})", len(red), 0)
+    return limits.status()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
