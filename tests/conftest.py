@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, settings
 from pytest_tenantproof.demo import load_demo
 from pytest_tenantproof.migrate import apply, migrations_folder
 from pytest_tenantproof.target import EmbeddedPostgres, find_bin, start
-from tests.support import create_database, load_faults_base
+from tests.report.browser import Browser, browser, missing
+from tests.support import create_database, lacks, load_faults_base
 
 # How fast a busy machine makes values up says nothing about the product.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -42,3 +43,12 @@ def faults_database() -> Iterator[str]:
     """The fault benchmark's hardened schema, on a server of its own. Change it inside a rollback only."""
     with start(find_bin(18)) as server:
         yield load_faults_base(server)
+
+
+@pytest.fixture(scope="session")
+def window() -> Iterator[Browser]:
+    """One browser for all tests of a process."""
+    if lacking := missing():
+        lacks("browser", f"{lacking}; .ci/run installs them")
+    with browser() as opened:
+        yield opened

@@ -1,12 +1,14 @@
 """Databases that many tests start from."""
 
 import itertools
+import os
 import socket
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg
+import pytest
 from psycopg import sql
 
 from pytest_tenantproof.config import Settings, load_settings
@@ -55,6 +57,22 @@ def faults_settings() -> Settings:
 
 def reference_settings() -> Settings:
     return load_settings(REPOSITORY / "tenantproof.toml")
+
+
+STRICT_VARIABLE = "TENANTPROOF_TESTS_STRICT"
+TOOLS = ("browser", "docker", "mounts", "node", "pgbouncer", "root", "s3rver")
+"""What some tests need and not every machine has."""
+
+
+def lacks(tool: str, reason: str) -> NoReturn:
+    """Skips a test for want of a tool, or fails it where the environment says that this tool is there:
+    TENANTPROOF_TESTS_STRICT lists names of TOOLS. So CI cannot become green by losing what it tests with."""
+    wanted = set(filter(None, os.environ.get(STRICT_VARIABLE, "").replace(" ", "").split(",")))
+    if tool not in TOOLS or wanted - set(TOOLS):
+        pytest.fail(f"{STRICT_VARIABLE} knows {', '.join(TOOLS)}, not {', '.join(sorted(wanted | {tool}))}")
+    if tool in wanted:
+        pytest.fail(f"{reason} ({STRICT_VARIABLE} has {tool})")
+    pytest.skip(reason)
 
 
 def free_port() -> int:

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from pytest_tenantproof.attest import sign
 from pytest_tenantproof.errors import VerificationError
 
-__all__ = ["Checkpoint", "add_cosignature", "cosigned_at", "open_checkpoint", "signed_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "add_cosignature",
+    "cosigned_at",
+    "key_hash",
+    "open_checkpoint",
+    "parts",
+    "signed_checkpoint",
+]
 
 _ED25519 = b"\x01"
 _COSIGNATURE = b"\x04"
@@ -36,7 +44,8 @@ class Checkpoint:
         return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
 
 
-def _note_key(name: str, kind: bytes, public: bytes) -> bytes:
+def key_hash(name: str, kind: bytes, public: bytes) -> bytes:
+    """The four bytes that name a key in a signature line; `kind` is the type of its signatures."""
     return hashlib.sha256(name.encode() + b"\n" + kind + public).digest()[:4]
 
 
@@ -47,23 +56,24 @@ def _line(name: str, key: bytes, signature: bytes) -> str:
 def signed_checkpoint(checkpoint: Checkpoint, signer: sign.Signer) -> bytes:
     """The checkpoint as a note signed in the origin's name."""
     signature = signer.sign(checkpoint.text.encode())
-    key = _note_key(checkpoint.origin, _ED25519, signer.public)
+    key = key_hash(checkpoint.origin, _ED25519, signer.public)
     return f"{checkpoint.text}\n{_line(checkpoint.origin, key, signature)}".encode()
 
 
 def add_cosignature(note: bytes, name: str, signer: sign.Signer, timestamp: int) -> bytes:
     """The note with one more line: `name` saw this checkpoint at `timestamp` (Unix seconds)."""
-    text, _ = _parts(note)
+    text, _ = parts(note)
     signature = timestamp.to_bytes(8, "big") + signer.sign(_cosigned(text, timestamp))
-    return note + _line(name, _note_key(name, _COSIGNATURE, signer.public), signature).encode()
+    return note + _line(name, key_hash(name, _COSIGNATURE, signer.public), signature).encode()
 
 
 def _cosigned(text: str, timestamp: int) -> bytes:
     return f"cosignature/v1\ntime {timestamp}\n{text}".encode()
 
 
-def _parts(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
-    """The signed text and (name, key hash and signature) of each signature line."""
+def parts(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
+    """The signed text and (name, key hash and signature) of each signature line. Raises VerificationError
+    (checkpoint-malformed)."""
     try:
         whole = note.decode("utf-8") if len(note) <= _LARGEST else ""
         text, _, tail = whole.rpartition("\n\n")
@@ -89,9 +99,9 @@ def open_checkpoint(note: bytes, trusted: Sequence[bytes]) -> Checkpoint:
 
     Raises VerificationError: checkpoint-malformed, key-unknown, signature-invalid.
     """
-    text, signatures = _parts(note)
+    text, signatures = parts(note)
     found = _checkpoint(text)
-    known = {_note_key(found.origin, _ED25519, public): public for public in trusted}
+    known = {key_hash(found.origin, _ED25519, public): public for public in trusted}
     for name, blob in signatures:
         if name == found.origin and (public := known.get(blob[:4])) is not None:
             sign.check(public, text.encode(), blob[4:])
@@ -118,11 +128,11 @@ def cosigned_at(note: bytes, cosigners: Mapping[str, bytes]) -> dict[str, int]:
     Lines of others are passed over. Raises VerificationError (signature-invalid) for a line in a known
     name that does not verify.
     """
-    text, signatures = _parts(note)
+    text, signatures = parts(note)
     found: dict[str, int] = {}
     for name, blob in signatures:
         public = cosigners.get(name)
-        if public is None or blob[:4] != _note_key(name, _COSIGNATURE, public):
+        if public is None or blob[:4] != key_hash(name, _COSIGNATURE, public):
             continue
         timestamp = int.from_bytes(blob[4:12], "big")
         sign.check(public, _cosigned(text, timestamp), blob[12:])

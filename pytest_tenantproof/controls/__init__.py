@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import json
+from collections import Counter
 from functools import cache
 from importlib import util
 from pathlib import Path
@@ -37,10 +38,16 @@ def of_module(module: ModuleType) -> tuple[Control, ...]:
 
 
 @cache
-def catalogue() -> tuple[Control, ...]:
-    """Every shipped control, by id. Raises UsageError when two share one."""
+def _shipped() -> tuple[Control, ...]:
     modules = (importlib.import_module(f"{__name__}.{file.stem}") for file in files())
-    return unique(tuple(found for module in modules for found in of_module(module)))
+    return tuple(found for module in modules for found in of_module(module))
+
+
+@cache
+def catalogue() -> tuple[Control, ...]:
+    """Every shipped control, by id; of two that share one the first, and then that id is `astray`."""
+    by_id = {found.id: found for found in reversed(_shipped())}
+    return tuple(by_id[id_] for id_ in sorted(by_id))
 
 
 def locked(controls: tuple[Control, ...]) -> str:
@@ -54,11 +61,12 @@ def lock_file() -> Path:
 
 @cache
 def astray() -> tuple[str, ...]:
-    """Ids of shipped controls that are not as in catalogue.lock: absent, added or renamed. A lost file must not make
-    the whole smaller."""
+    """Ids of shipped controls that are not as in catalogue.lock: absent, added, renamed or declared twice. A lost file
+    must not make the whole smaller, nor a copy answer for the control that it took the id of."""
     text = lock_file().read_text("utf-8") if lock_file().is_file() else ""
     held, found = (dict(line.split(" ", 1) for line in t.splitlines()) for t in (text, locked(catalogue())))
-    return tuple(sorted(id_ for id_ in held.keys() | found.keys() if held.get(id_) != found.get(id_)))
+    times = Counter(id_ for id_, _ in {(found.id, found.source) for found in _shipped()})
+    return tuple(sorted(i for i in held.keys() | found.keys() if held.get(i) != found.get(i) or times[i] > 1))
 
 
 def own_files(settings: Settings) -> tuple[Path, ...]:

@@ -181,7 +181,8 @@ class EvidencePlugin:
             items[:] = collect.scattered(items)
         known = {declared.source for declared in self.catalogue}
         for item in collect.control_items(items):
-            if item.control.source not in known:
+            # One of two shipped controls with one id is run too: the worse result counts, and nothing is proven.
+            if item.control.source not in known and item.control.id not in controls.astray():
                 raise pytest.UsageError(
                     f"control {item.control.id} in {item.path} is not in the catalogue. Remedy: "
                     "list its file under controls in [tenantproof]."

@@ -6,9 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from tests.support import REPOSITORY
+from tests.support import REPOSITORY, lacks
 
 _UNSHARE = ("unshare", "--user", "--map-root-user", "--mount")
 _SCRIPT = """
@@ -52,7 +50,7 @@ print(json.dumps(told))
 
 def test_a_disk_that_fills_up_leaves_a_whole_bundle_or_none(tmp_path: Path) -> None:
     if shutil.which("unshare") is None or subprocess.run([*_UNSHARE, "true"], check=False).returncode:
-        pytest.skip("this machine lets nobody mount a file system of their own")
+        lacks("mounts", "this machine lets nobody mount a file system of their own")
     command = [*_UNSHARE, sys.executable, "-c", _SCRIPT, str(tmp_path)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -147,30 +147,29 @@ def test_path_traversal_in_a_subject(name: str, write: WriteBundle, signer: Sign
     assert reason_of(lambda: verify_bundle(path, [signer.public])) == "subject-name"
 
 
-STATEMENTS: list[dict[str, Any]] = [
-    {"subject": None},
-    {"subject": "report.json"},
-    {"subject": 7},
-    {"subject": [None]},
-    {"subject": ["report.json"]},
-    {"subject": [{"name": "report.json", "digest": None}]},
-    {"subject": [{"name": "report.json", "digest": "0"}]},
-    {"subject": {"name": "report.json"}},
-    {"_type": None},
-    {"predicate": None},
+STATEMENTS: list[tuple[dict[str, Any], str]] = [
+    ({"subject": None}, "subject-unexpected"),
+    ({"subject": "report.json"}, "statement-malformed"),
+    ({"subject": 7}, "statement-malformed"),
+    ({"subject": [None]}, "statement-malformed"),
+    ({"subject": ["report.json"]}, "statement-malformed"),
+    ({"subject": [{"name": "report.json", "digest": None}]}, "statement-malformed"),
+    ({"subject": [{"name": "report.json", "digest": "0"}]}, "statement-malformed"),
+    ({"subject": {"name": "report.json"}}, "statement-malformed"),
+    ({"_type": None}, "statement-malformed"),
+    ({"predicate": None}, "report-inconsistent"),
 ]
 
 
-@pytest.mark.parametrize("change", STATEMENTS)
+@pytest.mark.parametrize(("change", "expected"), STATEMENTS)
 def test_a_misshapen_statement_is_refused_not_tripped_over(
-    change: dict[str, Any], write: WriteBundle, signer: Signer
+    change: dict[str, Any], expected: str, write: WriteBundle, signer: Signer
 ) -> None:
     path = write()
     envelope = (path / bundle.STATEMENT_FILE).read_bytes()
     old = json.loads(dsse.open_envelope(envelope, {signer.key_id: signer.public}).payload)
     (path / bundle.STATEMENT_FILE).write_bytes(dsse.envelope(canonical(old | change), signer))
-    expected = {"statement-malformed", "subject-unexpected", "report-inconsistent"}
-    assert reason_of(lambda: verify_bundle(path, [signer.public])) in expected
+    assert reason_of(lambda: verify_bundle(path, [signer.public])) == expected
 
 
 class _Tags(HTMLParser):
@@ -242,7 +241,7 @@ def test_names_that_a_terminal_would_obey_are_spelled_out(tmp_path: Path, capsys
 @pytest.mark.parametrize(
     "text", ["", "-----BEGIN PUBLIC KEY-----\nA\n-----END PUBLIC KEY-----\n", "\xff", "A" * 10_000]
 )
-def test_a_key_that_is_none_is_areason_of(text: str, tmp_path: Path) -> None:
+def test_a_key_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
     own = Signer(new_seed(), ephemeral=True)
     run = record(make_run(None, "20260101T000000Z-00000000", ephemeral=True))
     path = bundle.write_bundle(tmp_path, "prod", own, lambda *_: run, {})

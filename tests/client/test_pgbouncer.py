@@ -13,18 +13,16 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pytest_tenantproof.client import TenantPool
 from tests.client.conftest import CONFIG, Product
-from tests.support import free_port
+from tests.support import free_port, lacks
 
 BOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-
-pytestmark = pytest.mark.skipif(
-    BOUNCER is None, reason="PgBouncer is not installed; reuse of a server connection is tested without it too"
-)
 
 
 @pytest.fixture
 def bounced(product: Product, tmp_path: Path) -> Iterator[str]:
     """A DSN of the back end through PgBouncer, which has one server connection for everybody."""
+    if BOUNCER is None:
+        lacks("pgbouncer", "PgBouncer is not installed; reuse of a server connection is tested without it too")
     server, port = conninfo_to_dict(product.backend), free_port()
     (tmp_path / "users.txt").write_text('"app_backend" ""\n')
     (tmp_path / "pgbouncer.ini").write_text(

@@ -3,9 +3,8 @@
 import shutil
 import subprocess
 
-import pytest
-
 from tests.plugin.conftest import Run
+from tests.support import lacks
 
 
 def _docker_answers() -> bool:
@@ -13,8 +12,9 @@ def _docker_answers() -> bool:
     return docker is not None and subprocess.run([docker, "info"], capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.skipif(not _docker_answers(), reason="Docker does not answer here")
 def test_a_container_is_proven_and_gone_afterwards(run: Run) -> None:
+    if not _docker_answers():
+        lacks("docker", "Docker does not answer here")
     done = run("--evidence=container")
     assert done.returncode == 0, done.stdout[-2000:]
     assert "verdict: PROVEN (all" in done.stdout

@@ -16,6 +16,7 @@ from pytest_tenantproof.attest.verify import verify_bundle
 from pytest_tenantproof.attest.verify_log import verify_log
 from tests.plugin.conftest import CONFIG
 from tests.plugin.test_runs import newest, outcomes
+from tests.support import lacks
 
 OWN = """
 import pathlib, time
@@ -141,7 +142,7 @@ def test_ctrl_c_while_the_bundle_is_written(start: Start, tmp_path: Path, worker
 def test_a_full_disk_is_loud_and_leaves_no_bundle(start: Start, tmp_path: Path) -> None:
     mount = ("unshare", "--user", "--map-root-user", "--mount")
     if shutil.which("unshare") is None or subprocess.run([*mount, "true"], check=False).returncode:
-        pytest.skip("this machine lets nobody mount a file system of their own")
+        lacks("mounts", "this machine lets nobody mount a file system of their own")
     (tmp_path / "evidence").mkdir()
     script = 'mount -t tmpfs -o size=100k none evidence; "$@"; status=$?; find evidence -type f; exit $status'
     process = start(*WORKERS, before=(*mount, "sh", "-c", script, "sh"))

@@ -183,25 +183,6 @@ def test_evidence_that_cannot_be_written_is_loud(run: Run, tmp_path: Path) -> No
     assert "no evidence was written" in done.stdout
 
 
-SMALLER = """
-from pytest_tenantproof import controls
-whole = controls.files()
-controls.files = lambda: tuple(path for path in whole if path.stem != "test_row_security")
-"""
-
-
-def test_a_control_file_that_is_lost_makes_nothing_smaller(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "smaller.py").write_text(SMALLER)
-    done = run("--evidence=staging", "-m", "invariant", "-p", "smaller")
-    assert done.returncode == 2, done.stdout[-3000:]
-    path, report = newest(tmp_path, "staging")
-    assert {"TP201", "TP203"} <= set(report["scope"]["missing"])
-    assert set(outcomes(report).values()) <= {"passed", "not_applicable"}
-    assert verify_bundle(path, [keys.read_public(tmp_path / "keys" / "tenantproof.pub")]).verdict == "not_proven"
-    assert "these controls are not as in catalogue.lock: TP2" in done.stdout
-    assert re.search(r"NOT PROVEN \(scope: invariant, \d+ of \d+, \d+ not established\)", done.stdout)
-
-
 def test_a_run_that_cannot_be_logged_is_loud(run: Run, tmp_path: Path) -> None:
     assert run("--evidence=staging", "-m", "invariant").returncode == 0
     entries = tmp_path / "evidence" / "log" / "entries.jsonl"

@@ -1,6 +1,5 @@
 """Reports that hold everything a report can hold."""
 
-from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
@@ -8,19 +7,9 @@ import pytest
 
 from pytest_tenantproof.attest.record import Run, check_schema, record
 from pytest_tenantproof.model import Control, Finding, Outcome, Result, Scope, Severity, Verdict, Waiver
-from tests.report.browser import Browser, browser, missing
 from tests.support import PROD
 
 HOSTILE = "public.\"<script>alert(1)</script>=cmd|' /C calc'!A0\x1b[31m\u2028\""
-
-
-@pytest.fixture(scope="session")
-def window() -> Iterator[Browser]:
-    """One browser for all tests of a process."""
-    if lacking := missing():
-        pytest.skip(f"{lacking}; .ci/run installs them")
-    with browser() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.support import REPOSITORY
+from tests.support import REPOSITORY, lacks
 
 _TOOLS = REPOSITORY / ".tools" / "schemas"
 _SARIF = "@microsoft/jest-sarif@1.0.0-beta.0"
@@ -25,7 +23,7 @@ def sarif_schema() -> dict[str, Any]:
     if not file.exists():
         npm = shutil.which("npm")
         if npm is None:
-            pytest.skip("npm is absent, and the SARIF schema comes in an npm package")
+            lacks("node", "npm is absent, and the SARIF schema comes in an npm package")
         _TOOLS.mkdir(parents=True, exist_ok=True)
         done = subprocess.run([npm, "pack", "--silent", _SARIF], cwd=_TOOLS, check=True, capture_output=True, text=True)
         with tarfile.open(_TOOLS / done.stdout.split()[-1]) as package:

@@ -11,7 +11,7 @@ import pytest
 from pytest_tenantproof.cli import main
 from pytest_tenantproof.scan import scan
 from tests.scan.support import jwt, known
-from tests.support import REPOSITORY
+from tests.support import REPOSITORY, lacks
 
 BUNDLES = REPOSITORY / "tests" / "fixtures" / "bundles"
 APP = REPOSITORY / "tests" / "fixtures" / "vite-app"
@@ -45,14 +45,15 @@ def test_the_verb_tells_clean_leaky_and_unknown_apart(tmp_path: Path, capsys: py
     assert "build the front end first" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(shutil.which("npm") is None, reason="Node is not installed; the built bundles are tested")
 def test_bundles_built_here(tmp_path: Path) -> None:
+    if shutil.which("npm") is None:
+        lacks("node", "Node is not installed; the built bundles are tested")
     app = tmp_path / "app"
     shutil.copytree(APP, app, ignore=shutil.ignore_patterns("node_modules"))
     install = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--prefer-offline"]
     done = subprocess.run(install, cwd=app, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip("npm cannot reach a registry; the built bundles are tested")
+        lacks("node", "npm cannot reach a registry; the built bundles are tested")
     environment = os.environ | {
         "VITE_SUPABASE_URL": "https://abcdefghijklmnopqrst.supabase.co",
         "VITE_SUPABASE_ANON_KEY": jwt(role="anon"),

@@ -14,6 +14,7 @@ import pytest
 
 from pytest_tenantproof.errors import TargetUnreachable
 from pytest_tenantproof.target import PostgresBin, find_bin, start
+from tests.support import lacks
 
 # Imports first: the unprivileged user need not be able to read the interpreter's folder.
 AS_NOBODY = """
@@ -103,9 +104,10 @@ def test_a_missing_server_is_said_with_the_remedy() -> None:
         find_bin(9)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts servers as somebody else")
 def test_binaries_that_only_root_can_reach_are_copied(tmp_path: Path) -> None:
     """A checkout below a private folder, as in a fresh clone of a CI that runs as root."""
+    if os.geteuid() != 0:
+        lacks("root", "only root starts servers as somebody else")
     private = tmp_path / "private"
     package = find_bin(18).path.parent.parent
     shutil.copytree(package, private / "site-packages" / package.name)
