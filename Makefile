@@ -1,4 +1,4 @@
-# Entry points. Nothing but Python 3.11+ and make is assumed; everything lands in .venv and .tools.
+# Entry points. Python 3.11+, make and a package index are assumed; what is installed lands in .venv and .tools.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -51,6 +51,11 @@ faults: $(STAMP)  ## the isolation-fault benchmark; FAULTS= and BENIGN= take oth
 bench: $(STAMP)  ## speed, as ratios against peers in the same run
 	@$(BIN)/python -m bench
 
-clean:  ## removes all of the above
-	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+# Server binaries that root copied to where another user can run them stay as long as a server runs from there.
+clean:  ## removes what all of the above made
+	rm -rf .venv .tools .tenantproof .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf *.egg-info bench/*.json site tests/fixtures/*/node_modules
 	find evidence -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find "$${TMPDIR:-/tmp}" -maxdepth 1 -type d -user "$$(id -un)" -name 'tenantproof-bin-*' | while read -r copy; do \
+		ls -l /proc/[0-9]*/exe 2>/dev/null | grep -qF " $$copy/" || { echo "rm -rf $$copy"; rm -rf "$$copy"; }; done

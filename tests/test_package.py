@@ -166,3 +166,25 @@ def test_nothing_is_kept_that_is_to_be_ignored() -> None:
     done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0 or not (REPOSITORY / ".git").exists(), done.stderr
     assert done.stdout == ""
+
+
+def test_the_architecture_names_every_room_and_no_other() -> None:
+    text = (REPOSITORY / "docs" / "ARCHITECTURE.md").read_text()
+    assert len(text.splitlines()) <= 60
+    rooms = {name for row in re.findall(r"^\| (`.*?) \|", text, re.M) for name in re.findall(r"`([\w./]+)`", row)}
+    folders = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    assert rooms == folders | {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py"}
+    for path in re.findall(r"`(\w+/[\w/]+\.py)`", text):
+        assert (PACKAGE / path).is_file(), path
+
+
+def test_what_the_architecture_says_of_cryptography_is_what_is_checked() -> None:
+    """The import contract of that sentence allows the modules that it names, and no other."""
+    contracts = (REPOSITORY / "pyproject.toml").read_text().split("[[tool.importlinter.contracts]]")
+    (contract,) = (text for text in contracts if '"nacl", "cryptography"' in text)
+    allowed = {f"{name.replace('.', '/')}.py" for name in re.findall(r'"pytest_tenantproof\.([\w.]+) ->', contract)}
+    sentence = re.search(
+        r"of PyNaCl and cryptography, (.*?)\.\n", (REPOSITORY / "docs/ARCHITECTURE.md").read_text(), re.S
+    )
+    assert sentence is not None
+    assert set(re.findall(r"`([\w/]+\.py)`", sentence[1])) == allowed
