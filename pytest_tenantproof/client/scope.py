@@ -38,7 +38,7 @@ _here = str(Path(__file__).parent)
 _scope: ContextVar["Scope | None"] = ContextVar("tenantproof_scope", default=None)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
-_NOBODY = uuid.UUID(int=0)
+_NOBODY = str(uuid.UUID(int=0))
 
 Quote = Callable[[str], bytes]
 Query = str | sql.Composable
@@ -151,15 +151,14 @@ def enter(actor: object, tenant: object = None, *, tenant_needed: bool) -> Scope
 
 def _tenant(tenant: object, actor: str) -> str:
     remedy = "pass a uuid.UUID or its text in the usual form."
-    if isinstance(tenant, str):
-        if not _UUID.fullmatch(tenant.lower()):
-            raise refused("the tenant id is malformed", remedy, actor=actor)
-        tenant = uuid.UUID(tenant)
-    if not isinstance(tenant, uuid.UUID):
+    if not isinstance(tenant, str | uuid.UUID):
         raise refused(f"the tenant id is a {type(tenant).__name__}", remedy, actor=actor)
-    if tenant == _NOBODY:
+    text = str(tenant).lower()
+    if not _UUID.fullmatch(text):
+        raise refused("the tenant id is malformed", remedy, actor=actor)
+    if text == _NOBODY:
         raise refused("the tenant id is all zeros", "find out where it was lost.", actor=actor)
-    return str(tenant)
+    return text
 
 
 def quoting(connection: AnyConnection) -> Quote:
@@ -207,8 +206,8 @@ def _checked(actor: str, query: Query, parameters: object, connection: Any) -> S
     if not isinstance(text, str):
         raise refused(f"a statement is a {type(query).__name__}", "pass text or psycopg.sql.", actor=actor)
     # The parser here reads text as the server does only under these two settings.
-    status = connection.info.parameter_status
-    if status("client_encoding") != "UTF8" or status("standard_conforming_strings") != "on":
+    status = connection.pgconn.parameter_status
+    if status(b"client_encoding") != b"UTF8" or status(b"standard_conforming_strings") != b"on":
         remedy = "use client_encoding UTF8 and standard_conforming_strings on."
         raise refused("the session reads text in another way", remedy, actor=actor)
     statement = inspect(text, parameters=parameters is not None)
