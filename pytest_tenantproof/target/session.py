@@ -53,16 +53,19 @@ class TargetInfo:
 
 
 def connect(dsn: str, *, limits: dict[str, str] | None = None, read_only: bool = False) -> psycopg.Connection[Any]:
-    """A connection with time limits, in autocommit. Raises TargetUnreachable; the password is never in it."""
+    """A connection with time limits, in autocommit. Raises TargetUnreachable; the password is never in it.
+
+    An `application_name` among the limits goes before that of the DSN; libpq lets its own win over one in `options`.
+    """
     options = dict(_LIMITS if limits is None else limits)
     if read_only:
         options["default_transaction_read_only"] = "on"
     try:
         given = conninfo_to_dict(dsn)
+        given["application_name"] = options.pop("application_name", "") or given.get("application_name", "tenantproof")
         settings = " ".join(f"-c {name}={value}" for name, value in options.items())
         given["options"] = f"{given.get('options') or ''} {settings}".strip()
         given.setdefault("connect_timeout", 10)
-        given.setdefault("application_name", "tenantproof")
         return psycopg.connect(make_conninfo("", **given), autocommit=True)
     except psycopg.Error as error:
         raise _unreachable(error, dsn) from None
