@@ -23,5 +23,5 @@ def fill_demo(connection: psycopg.Connection[Any]) -> None:
     """load_demo() on a connection that is open already."""
     text = resources.files(__package__).joinpath("demo.sql").read_text(encoding="utf-8")
     with connection.transaction():
-        connection.execute("SELECT set_config('app.actor', 'system:demo', true)")
+        connection.execute("SELECT set_config('app.request_id', 'seed-demo', true)")
         connection.execute(text.encode())

@@ -1,7 +1,7 @@
 """Plans, applies in batches, and undoes. Nothing is removed whose full content is not kept first."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,8 +138,20 @@ def plan(connection: psycopg.Connection[Any], settings: Settings) -> list[Step]:
         return _Recovery(connection, settings).plan()
 
 
+def _past_row_security(connection: psycopg.Connection[Any], tables: Iterable[str]) -> None:
+    """That row security hides no row of these tables from this role: else the server refuses.
+
+    Then it is on again, and changes nothing for this role. Off, it would stop the triggers of the audit log, whose
+    owner is bound by it.
+    """
+    connection.execute("SET row_security = off")
+    for table in tables:
+        connection.execute(sql.SQL("SELECT FROM {} LIMIT 0").format(name(table)))
+    connection.execute("SET row_security = on")
+
+
 @contextlib.contextmanager
-def _refusals() -> Iterator[None]:
+def _refusals(after: str = "finished batches stand, each by itself") -> Iterator[None]:
     """What the server refuses, as an error of this tool: SQLSTATE and object, never the message, which quotes rows."""
     try:
         yield
@@ -147,7 +159,7 @@ def _refusals() -> Iterator[None]:
         diag = error.diag
         where = ", ".join(filter(None, (diag.table_name, diag.constraint_name))) or "the database"
         raise AuditError(
-            f"{where} refused it ({error.sqlstate or type(error).__name__}); finished batches stand, each by itself.",
+            f"{where} refused it ({error.sqlstate or type(error).__name__}); {after}.",
             remedy="give TENANTPROOF_<TARGET>_WRITER_DSN a role that owns the tables and bypasses row security.",
         ) from error
 
@@ -160,7 +172,9 @@ def apply_plan(connection: psycopg.Connection[Any], settings: Settings, run: str
     with _refusals():
         recovery = _Recovery(connection, settings)
         connection.execute(_KEEP.encode())
-        connection.execute("SELECT set_config('app.actor', %s, false)", (f"recover:{run}",))
+        _past_row_security(connection, (level.table for level in recovery.levels))
+        # A name that a login gives itself is not believed by the audit log, so the run is its request.
+        connection.execute("SELECT set_config('app.request_id', %s, false)", (f"recover:{run}",))
         for level in recovery.levels:
             recovery.batches(level, recovery.repairs(level), run, batch)
         for level in reversed(recovery.levels):
@@ -174,28 +188,38 @@ def undo(connection: psycopg.Connection[Any], run: str) -> int:
     A row that was changed since, or that no longer fits (a key was added), stops it all.
     """
     try:
-        with connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-            connection.execute("SET LOCAL row_security = off")
-            rows = connection.execute(
-                "SELECT seq, action, table_name FROM tenantproof.recovered WHERE run = %s AND undone_at IS NULL"
-                " ORDER BY seq DESC",
-                (run,),
-            ).fetchall()
-            for seq, action, table in rows:
-                _put_back(connection, seq, action, table)
-            connection.execute(
-                "UPDATE tenantproof.recovered SET undone_at = clock_timestamp() WHERE run = %s AND undone_at IS NULL",
-                (run,),
-            )
-    except psycopg.errors.UndefinedTable as error:
-        raise AuditError("recover was never applied here.", remedy="check --target.") from error
-    except psycopg.errors.IntegrityError as error:
-        raise AuditError(
-            f"a row no longer fits ({error.sqlstate}); nothing was undone.", remedy="undo before migrating further."
-        ) from error
+        with _refusals("nothing was undone"):
+            rows = _undo(connection, run)
+    except AuditError as error:
+        if isinstance(error.__cause__, psycopg.errors.UndefinedTable):
+            raise AuditError("recover was never applied here.", remedy="check --target.") from error
+        if isinstance(error.__cause__, psycopg.errors.IntegrityError):
+            raise AuditError(
+                f"a row no longer fits ({error.__cause__.sqlstate}); nothing was undone.",
+                remedy="undo before migrating further.",
+            ) from error
+        raise
     if not rows:
         raise AuditError(f"run {run} is unknown or undone already.", remedy="use the run that --apply printed.")
+    return rows
+
+
+def _undo(connection: psycopg.Connection[Any], run: str) -> int:
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        connection.execute("SELECT set_config('app.request_id', %s, true)", (f"undo:{run}",))
+        rows = connection.execute(
+            "SELECT seq, action, table_name FROM tenantproof.recovered WHERE run = %s AND undone_at IS NULL"
+            " ORDER BY seq DESC",
+            (run,),
+        ).fetchall()
+        _past_row_security(connection, sorted({table for _, _, table in rows}))
+        for seq, action, table in rows:
+            _put_back(connection, seq, action, table)
+        connection.execute(
+            "UPDATE tenantproof.recovered SET undone_at = clock_timestamp() WHERE run = %s AND undone_at IS NULL",
+            (run,),
+        )
     return len(rows)
 
 

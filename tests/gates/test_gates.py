@@ -1,5 +1,6 @@
 """The gate opens on one combination of all, whatever the rest."""
 
+import hmac
 import itertools
 import logging
 from collections.abc import Callable, Iterator
@@ -90,6 +91,25 @@ def test_the_gate_on_a_real_database(database: psycopg.Connection[object], caplo
     mark(database, "development", SECRET + " new")
     assert "does not match" in attempt(database)
     assert attempt(database, DEMO_SEED_SECRET=SECRET + " new") == ""
+
+
+def test_the_hash_is_compared_in_constant_time(
+    database: psycopg.Connection[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each comparison goes through hmac.compare_digest, and takes both hashes whole."""
+    mark(database, "staging", SECRET)
+    real, seen = hmac.compare_digest, list[tuple[str, str]]()
+
+    def compare(one: str, other: str) -> bool:
+        seen.append((one, other))
+        return real(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    assert attempt(database) == ""
+    assert "does not match" in attempt(database, DEMO_SEED_SECRET=SECRET + "!")
+    (good, wrong) = seen
+    assert [len(text) for pair in seen for text in pair] == [64] * 4
+    assert good[0] == good[1] == wrong[1] != wrong[0]
 
 
 def test_production_stays_production(database: psycopg.Connection[object]) -> None:
