@@ -162,6 +162,15 @@ def test_months_are_there_ahead_and_what_has_none_lands_in_the_default(log: Log)
     assert log.run(where)[0][0].endswith("audit_events_default")
 
 
+def test_the_log_and_each_part_of_it_belong_to_nobody_who_logs_in(log_shared: Log) -> None:
+    owners = log_shared.run(
+        "SELECT DISTINCT r.rolname, r.rolcanlogin, r.rolsuper, r.rolbypassrls, c.relforcerowsecurity"
+        " FROM pg_partition_tree('public.audit_events') t JOIN pg_class c ON c.oid = t.relid"
+        " JOIN pg_roles r ON r.oid = c.relowner"
+    )
+    assert owners == [("tenantproof_audit", False, False, False, True)]
+
+
 MONTH = f"audit_events_{datetime.now(UTC):%Y_%m}"
 
 

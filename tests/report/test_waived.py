@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from pytest_tenantproof.attest import bundle, runlog
+from pytest_tenantproof.attest.record import to_bytes
 from pytest_tenantproof.attest.rollup import Member, verify_rollup, write_rollup
 from pytest_tenantproof.attest.sign import Signer, new_seed
 from pytest_tenantproof.attest.statement import statement
@@ -84,7 +85,12 @@ def _terminal(report: Report) -> set[str]:
     return {line.split()[1] for line in checklist(report) if line.split()[:1] == ["ok"]}
 
 
+def _report_json(report: Report) -> set[str]:
+    return {control["id"] for control in json.loads(to_bytes(report))["controls"] if control["outcome"] == "passed"}
+
+
 READERS: dict[str, Callable[[Report], set[str]]] = {
+    "report.json": _report_json,
     "report.html": _report_html,
     "frameworks.html": _frameworks,
     "junit.xml": _junit,
