@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import psycopg
+from psycopg.generators import execute
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -23,7 +24,7 @@ from pytest_tenantproof.client.scope import (
     quoting,
     require_no_scope,
 )
-from pytest_tenantproof.client.session import AsyncExtendedCursor, judge_session, rows_of, session_query
+from pytest_tenantproof.client.session import AsyncExtendedCursor, judge_session, rows_of, session_query, value_of
 
 __all__ = ["AsyncTenantPool", "AsyncTenantSession"]
 
@@ -33,17 +34,22 @@ class AsyncTenantSession(Handle):
 
     async def execute(self, query: Query, parameters: Parameters = None) -> Rows:
         """Runs one statement, with psycopg's placeholders. Raises TenantScopeError for what no scope may run."""
-        return await _sent(self._connection, *self._one(query, parameters))
+        text, values = self._one(query, parameters)
+        await self._begun()
+        return await _sent(self._connection, text, values)
 
     async def executemany(self, query: Query, rows: Iterable[Any]) -> int:
         """Runs one statement for each set of parameters; gives the number of rows touched."""
+        text, values = self._many(query, rows)
+        await self._begun()
         cursor = AsyncExtendedCursor(self._connection)
-        await cursor.executemany(*self._many(query, rows))
+        await cursor.executemany(text, values)
         return cursor.rowcount
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """A part of the transaction that can fail alone. The binding is verified after its rollback."""
+        await self._begun()
         begin, back, release = self._savepoint()
         await _run(self._connection, begin)
         try:
@@ -52,6 +58,12 @@ class AsyncTenantSession(Handle):
             await _run(self._connection, back)
             raise
         await _run(self._connection, release)
+
+    async def _begun(self) -> None:
+        """Waits until the transaction is bound, if it is not known yet. Raises what the binding raised."""
+        if self._scope.binding is None:
+            async with self._connection.lock:
+                self._scope.binding = value_of(await self._connection.wait(execute(self._connection.pgconn)))
 
 
 class AsyncTenantPool(Pool):
@@ -93,9 +105,14 @@ class AsyncTenantPool(Pool):
             request = check_text("request id", request_id, actor)
             async with self._of(self._pool).connection() as connection:
                 begin = self._rules.begin(quoting(connection), scope, request=request, read_only=read_only)
-                scope.binding = await _run(connection, begin)
+                scope.binding = None
+                connection.pgconn.send_query(begin)
+                connection.pgconn.flush()
                 session = AsyncTenantSession(connection, scope, self._rules)
-                yield session
+                try:
+                    yield session
+                finally:
+                    await session._begun()
                 await _run(connection, session._ending())
         finally:
             scope.alive = False
@@ -155,9 +172,6 @@ async def _sent(connection: psycopg.AsyncConnection[Any], text: bytes, parameter
 
 async def _run(connection: psycopg.AsyncConnection[Any], script: bytes) -> str:
     """Sends the client's own commands as one message; gives the last value, where there is one."""
-    async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
-        await cursor.execute(script, prepare=False)
-        while cursor.nextset():
-            pass
-        row = await cursor.fetchone() if cursor.description else None
-        return str(row[0]) if row else ""
+    async with connection.lock:
+        connection.pgconn.send_query(script)
+        return value_of(await connection.wait(execute(connection.pgconn)))

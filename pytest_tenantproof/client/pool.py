@@ -6,8 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import psycopg
-from psycopg import pq
-from psycopg.errors import error_from_result
+from psycopg.generators import execute
 from psycopg.rows import tuple_row
 from psycopg_pool import ConnectionPool
 
@@ -24,7 +23,7 @@ from pytest_tenantproof.client.scope import (
     quoting,
     require_no_scope,
 )
-from pytest_tenantproof.client.session import ExtendedCursor, judge_session, rows_of, session_query
+from pytest_tenantproof.client.session import ExtendedCursor, judge_session, rows_of, session_query, value_of
 
 __all__ = ["TenantPool", "TenantSession"]
 
@@ -34,17 +33,22 @@ class TenantSession(Handle):
 
     def execute(self, query: Query, parameters: Parameters = None) -> Rows:
         """Runs one statement, with psycopg's placeholders. Raises TenantScopeError for what no scope may run."""
-        return _sent(self._connection, *self._one(query, parameters))
+        text, values = self._one(query, parameters)
+        self._begun()
+        return _sent(self._connection, text, values)
 
     def executemany(self, query: Query, rows: Iterable[Any]) -> int:
         """Runs one statement for each set of parameters; gives the number of rows touched."""
+        text, values = self._many(query, rows)
+        self._begun()
         cursor = ExtendedCursor(self._connection)
-        cursor.executemany(*self._many(query, rows))
+        cursor.executemany(text, values)
         return cursor.rowcount
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """A part of the transaction that can fail alone. The binding is verified after its rollback."""
+        self._begun()
         begin, back, release = self._savepoint()
         _run(self._connection, begin)
         try:
@@ -53,6 +57,12 @@ class TenantSession(Handle):
             _run(self._connection, back)
             raise
         _run(self._connection, release)
+
+    def _begun(self) -> None:
+        """Waits until the transaction is bound, if it is not known yet. Raises what the binding raised."""
+        if self._scope.binding is None:
+            with self._connection.lock:
+                self._scope.binding = value_of(self._connection.wait(execute(self._connection.pgconn)))
 
 
 class TenantPool(Pool):
@@ -87,9 +97,14 @@ class TenantPool(Pool):
             request = check_text("request id", request_id, actor)
             with self._of(self._pool).connection() as connection:
                 begin = self._rules.begin(quoting(connection), scope, request=request, read_only=read_only)
-                scope.binding = _run(connection, begin)
+                scope.binding = None
+                connection.pgconn.send_query(begin)
+                connection.pgconn.flush()
                 session = TenantSession(connection, scope, self._rules)
-                yield session
+                try:
+                    yield session
+                finally:
+                    session._begun()
                 _run(connection, session._ending())
         finally:
             scope.alive = False
@@ -152,8 +167,4 @@ def _run(connection: psycopg.Connection[Any], script: bytes) -> str:
     Straight through libpq: for two such messages a transaction, a cursor each costs more than the binding itself.
     """
     with connection.lock:
-        result = connection.pgconn.exec_(script)
-    if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
-        raise error_from_result(result, encoding="utf-8")
-    value = result.get_value(0, 0) if result.ntuples else None
-    return value.decode() if value else ""
+        return value_of([connection.pgconn.exec_(script)])

@@ -61,12 +61,15 @@ class Rows(list[Any]):
 
 @dataclass(slots=True)
 class Scope:
-    """One block. `alive` ends with it; whoever keeps the handle longer holds nothing."""
+    """One block. `alive` ends with it; whoever keeps the handle longer holds nothing.
+
+    `binding` is what the server said when it bound the tenant; None as long as its answer was not read.
+    """
 
     actor: str
     tenant: str = ""
     alive: bool = True
-    binding: str = ""
+    binding: str | None = ""
     savepoints: int = 0
 
 
@@ -101,7 +104,7 @@ class Rules:
 
     def verified(self, quote: Quote, scope: Scope, before: bytes = b"", after: bytes = b"") -> bytes:
         """A message that verifies the binding between two commands; it goes no further where that fails."""
-        values = b", ".join((quote(self.scoped_role), quote(scope.binding)))
+        values = b", ".join((quote(self.scoped_role), quote(scope.binding or "")))
         check = b"SELECT tenantproof.verify_binding(%b)" % values if scope.tenant else b""
         return b"; ".join(filter(None, (before, check, after)))
 

@@ -1,16 +1,26 @@
 """What a session must be before a pool uses it, and what the pools know from the start."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import pq
+from psycopg.errors import error_from_result
 
 from pytest_tenantproof.client.scope import Rows, Rules, refused
 from pytest_tenantproof.config import Settings, find_config, load_settings
 
-__all__ = ["AsyncExtendedCursor", "ExtendedCursor", "judge_session", "read_rules", "rows_of", "session_query"]
+__all__ = [
+    "AsyncExtendedCursor",
+    "ExtendedCursor",
+    "judge_session",
+    "read_rules",
+    "rows_of",
+    "session_query",
+    "value_of",
+]
 
 
 class ExtendedCursor(psycopg.RawCursor[Any]):
@@ -83,3 +93,12 @@ def rows_of(cursor: Any, rows: list[Any]) -> Rows:
     result = cursor.pgresult
     names = [result.fname(n).decode() for n in range(result.nfields)] if result else []
     return Rows(rows, names, cursor.rowcount)
+
+
+def value_of(results: Sequence[pq.abc.PGresult]) -> str:
+    """The last value that the client's own commands gave, or nothing. Raises the psycopg.Error of one that failed."""
+    for result in results:
+        if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+            raise error_from_result(result, encoding="utf-8")
+    value = results[-1].get_value(0, 0) if results and results[-1].ntuples else None
+    return value.decode() if value else ""

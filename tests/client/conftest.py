@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from pytest_tenantproof.client import TenantPool
+from pytest_tenantproof.client.pool import TenantSession
 from tests.support import REPOSITORY
 
 CONFIG = REPOSITORY / "tenantproof.toml"
@@ -45,3 +47,9 @@ def pool(product: Product) -> Iterator[TenantPool]:
         product.backend, cross_tenant_dsn=product.operator, config=CONFIG, min_size=1, max_size=1, timeout=10
     ) as made:
         yield made
+
+
+def past(db: TenantSession) -> psycopg.Connection[Any]:
+    """The connection of a bound transaction, as code that goes round the client would have it."""
+    db._begun()
+    return cast("psycopg.Connection[Any]", db._connection)

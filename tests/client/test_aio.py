@@ -82,6 +82,7 @@ def test_refusals(product: Product) -> None:
 def test_a_change_is_caught_before_commit(product: Product) -> None:
     async def changed(pool: AsyncTenantPool) -> None:
         async with pool.tenant(product.one, actor="user:1") as db:
+            await db._begun()
             await db._connection.execute("SELECT set_config('app.binding', '', true)")
 
     async def work(pool: AsyncTenantPool) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from pytest_tenantproof.client import TenantPool, TenantScopeError
 from pytest_tenantproof.client.session import ExtendedCursor
-from tests.client.conftest import Product
+from tests.client.conftest import Product, past
 
 CLAIMS = """SELECT set_config('request.jwt.claims', '{"app_metadata":{"tenant_id":"OTHER"}}', true)"""
 REBIND = "SELECT tenantproof.bind_tenant('OTHER', 'user:1', '')"
@@ -119,7 +119,7 @@ def loose(pool: TenantPool, product: Product, *statements: str) -> str:
     try:
         with pool.tenant(product.one, actor="user:1") as db:
             for statement in statements:
-                ExtendedCursor(db._connection).execute(statement.encode())
+                ExtendedCursor(past(db)).execute(statement.encode())
                 done += 1
     except psycopg.Error as error:
         return f"{done}: {error.diag.message_primary}"
@@ -226,7 +226,7 @@ def test_a_savepoint_rolls_back_alone_and_verifies(pool: TenantPool, product: Pr
 
     def changed_before_it() -> None:
         with pool.tenant(product.one, actor="user:1") as db:
-            ExtendedCursor(db._connection).execute(CLAIMS.replace("OTHER", product.other).encode())
+            ExtendedCursor(past(db)).execute(CLAIMS.replace("OTHER", product.other).encode())
             with db.savepoint():
                 raise ZeroDivisionError
 

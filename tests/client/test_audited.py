@@ -5,12 +5,12 @@ import pytest
 
 from pytest_tenantproof.client import TenantPool
 from pytest_tenantproof.client.session import ExtendedCursor
-from tests.client.conftest import Product
+from tests.client.conftest import Product, past
 
 
 def test_the_actor_of_a_write_is_the_bound_one(pool: TenantPool, product: Product) -> None:
     with pool.tenant(product.one, actor="user:77", request_id="req-9") as db:
-        psycopg.Cursor(db._connection).execute("SELECT set_config('app.actor', 'somebody else', true)")
+        psycopg.Cursor(past(db)).execute("SELECT set_config('app.actor', 'somebody else', true)")
         db.execute("UPDATE units SET label = label WHERE tenant_id = %s", [product.one])
     with pool.all_tenants(reason="rename all units", actor="system:rename") as db:
         db.execute("UPDATE units SET label = label WHERE tenant_id = %s", [product.other])
@@ -45,7 +45,7 @@ WRITES = [
 def _commit_past_the_client(pool: TenantPool, tenant: str, statement: str) -> None:
     with pool.tenant(tenant, actor="user:77") as db:
         for each in (statement, "COMMIT"):
-            ExtendedCursor(db._connection).execute(each.encode())
+            ExtendedCursor(past(db)).execute(each.encode())
 
 
 @pytest.mark.parametrize("hiding", HIDING)

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_tenantproof.client import AsyncTenantPool, TenantPool, TenantScopeError
 from pytest_tenantproof.client.session import ExtendedCursor
-from tests.client.conftest import CONFIG, Product
+from tests.client.conftest import CONFIG, Product, past
 
 TENANTS = "SELECT DISTINCT tenant_id::text FROM units WHERE label <> %s"
 
@@ -38,7 +38,7 @@ def test_a_prepared_statement_sees_the_tenant_of_its_transaction(prepared: Tenan
 def test_one_command_a_message_holds_when_prepared(prepared: TenantPool, product: Product) -> None:
     for _ in range(7):
         with pytest.raises(psycopg.errors.SyntaxError), prepared.tenant(product.one, actor="user:1") as db:
-            ExtendedCursor(db._connection).execute(b"SELECT 1; COMMIT", prepare=True)
+            ExtendedCursor(past(db)).execute(b"SELECT 1; COMMIT", prepare=True)
 
 
 def test_nobody_reads_the_statements_of_others(prepared: TenantPool, product: Product) -> None:
