@@ -8,10 +8,8 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from dataclasses import fields as dataclass_fields
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -22,9 +20,10 @@ from pytest_tenantproof.catalog.model import Snapshot
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.controls.judge import functions, judge, static_ids
 from pytest_tenantproof.errors import TenantproofError
-from pytest_tenantproof.model import Finding, Outcome
+from pytest_tenantproof.model import Outcome
 from pytest_tenantproof.probes import probe, scan
 from pytest_tenantproof.target import EmbeddedPostgres, TargetInfo, find_bin, rolled_back, start
+from tests.naming import changed, names
 from tests.support import faults_settings, load_faults_base
 
 __all__ = ["Cluster", "Copy", "Verdict", "judge_case", "open_cluster"]
@@ -138,8 +137,8 @@ def judge_case(cluster: Cluster, copy: Copy) -> Verdict:
     bad = [r for r in results if r.outcome not in (Outcome.PASSED, Outcome.NOT_APPLICABLE)]
     if crashed := [f"{r.control} {r.outcome}: {r.reason}" for r in bad if r.outcome is Outcome.ERROR]:
         return Verdict(red=tuple(r.control for r in bad), error="; ".join(crashed))
-    names = changed(cluster.base, snapshot) or _mentioned(cluster.base, copy.statement)
-    hits = [(r.control, f) for r in bad for f in r.findings if _names(f, names)]
+    concerned = changed(cluster.base, snapshot) or _mentioned(cluster.base, copy.statement)
+    hits = [(r.control, f) for r in bad for f in r.findings if names(f, concerned)]
     return Verdict(
         red=tuple(r.control for r in bad),
         explained=tuple(dict.fromkeys(control for control, _ in hits)),
@@ -148,40 +147,6 @@ def judge_case(cluster: Cluster, copy: Copy) -> Verdict:
     )
 
 
-def changed(before: Snapshot, after: Snapshot) -> frozenset[str]:
-    """Names of what differs: objects, what they belong to, roles, settings."""
-    found: set[str] = set()
-    for part in dataclass_fields(Snapshot):
-        old, new = getattr(before, part.name), getattr(after, part.name)
-        if not isinstance(old, tuple):
-            found |= {part.name} if old != new else set()
-            continue
-        for item in set(old) ^ set(new):
-            found |= set(_labels(part.name, item))
-    return frozenset(name for name in found if name)
-
-
-_LABELS = ("name", "signature", "role", "member", "owner", "server", "user", "table", "schema", "oid")
-
-
-def _labels(part: str, item: Any) -> Iterator[str]:
-    if part in ("memberships", "default_privileges", "user_mappings", "settings"):
-        yield from (
-            str(v)
-            for a in ("role", "member", "owner", "schema", "server", "user", "name")
-            if (v := getattr(item, a, ""))
-        )
-        yield from ("database", "default privileges") if part in ("settings", "default_privileges") else ()
-        return
-    yield str(getattr(item, "signature", "") or getattr(item, "name", "") or getattr(item, "oid", ""))
-    yield from getattr(item, "parents", ())
-
-
 def _mentioned(base: Snapshot, statement: str) -> frozenset[str]:
     words = set(re.findall(r"\w+", statement.lower()))
     return frozenset(t.name for t in base.tables if t.name.rpartition(".")[2] in words)
-
-
-def _names(finding: Finding, names: frozenset[str]) -> bool:
-    texts = (finding.object, finding.detail, finding.role or "")
-    return any(re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", text) for name in names for text in texts)

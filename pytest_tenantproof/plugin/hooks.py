@@ -19,8 +19,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--notify",
         choices=("always", "failure", "never"),
-        default="failure",
-        help="when a summary of the run goes to Slack and e-mail, where they are configured (default: failure)",
+        default="always",
+        help="which runs Slack and e-mail are told of: each (default), those that change what is wrong, none",
     )
     group.addoption(
         "--prove",

@@ -6,6 +6,7 @@ scratch  the same session; the database itself may be created and dropped
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,8 @@ def connect(dsn: str, *, limits: dict[str, str] | None = None, read_only: bool =
     options = dict(_LIMITS if limits is None else limits)
     if read_only:
         options["default_transaction_read_only"] = "on"
+    if _misread(dsn):
+        raise _malformed()
     try:
         given = conninfo_to_dict(dsn)
         given["application_name"] = options.pop("application_name", "") or given.get("application_name", "tenantproof")
@@ -71,14 +74,28 @@ def connect(dsn: str, *, limits: dict[str, str] | None = None, read_only: bool =
         raise _unreachable(error, dsn) from None
 
 
-def _unreachable(error: psycopg.Error, dsn: str) -> TargetUnreachable:
+def _misread(dsn: str) -> bool:
+    """Whether it cannot be read, or libpq would take a part of a password (with @ or / as they are) for host, port or
+    database: that would be asked for in the DNS, and shown in errors."""
     try:
         given = conninfo_to_dict(dsn)
     except psycopg.Error:
-        return TargetUnreachable(
-            "the connection string is malformed.",
-            remedy="write it as postgresql://user@host:5432/database or as key=value pairs.",
-        )
+        return True
+    authority, _, path = dsn.partition("://")[2].partition("/")
+    return authority.count("@") > 1 or "@" in path or not re.fullmatch(r"[\d,]*", str(given.get("port", "")))
+
+
+def _malformed() -> TargetUnreachable:
+    """Says nothing of the string itself: where it is broken, its password may be anywhere."""
+    return TargetUnreachable(
+        "the connection string is malformed.",
+        remedy="write it as postgresql://user@host:5432/database, with @ as %40 and / as %2F in user and password,"
+        " or as key=value pairs.",
+    )
+
+
+def _unreachable(error: psycopg.Error, dsn: str) -> TargetUnreachable:
+    given = conninfo_to_dict(dsn)
     where = f"{given.get('host', 'the local socket')}:{given.get('port', 5432)}/{given.get('dbname', '')}"
     text = " ".join(str(error).split())
     if password := given.get("password"):

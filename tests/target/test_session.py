@@ -14,7 +14,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_tenantproof.attest import keys
 from pytest_tenantproof.catalog import read_snapshot
 from pytest_tenantproof.config.settings import TargetClass
-from pytest_tenantproof.errors import CatalogError, MigrationError, NotReadOnly, TargetError, TargetUnfit
+from pytest_tenantproof.errors import (
+    CatalogError,
+    MigrationError,
+    NotReadOnly,
+    TargetError,
+    TargetUnfit,
+    TargetUnreachable,
+)
 from pytest_tenantproof.migrate import apply, migrations_folder
 from pytest_tenantproof.target import EmbeddedPostgres, connect, open_session, rolled_back
 from tests.support import create_database
@@ -211,3 +218,50 @@ def test_who_may_not_create_is_told_so_by_migrate(postgres: EmbeddedPostgres) ->
     with pytest.raises(MigrationError, match="permission denied") as refused:
         apply(make_conninfo(dsn, user="reader"), migrations_folder())
     assert "CREATE" in refused.value.remedy
+
+
+SECRET = "hunter2secret"
+MISREAD = [
+    "postgresql://postgres:hun/ter2secret@127.0.0.1:1/db",
+    "postgresql://postgres:/hunter2secret@127.0.0.1:1/db",
+    "postgresql://postgres:x@hunter2secret@127.0.0.1:1/db",
+    "postgresql://postgres:hunter2secret",
+    "postgresql://postgres:hunter2secret%zz@127.0.0.1:1/db",
+    "postgresql://postgres@127.0.0.1:1/db?passwort=hunter2secret",
+    "postgres:hunter2secret@127.0.0.1:1/db",
+    "host=127.0.0.1 port=1 password=x hunter2secret",
+    "host=127.0.0.1 port=hunter2secret",
+    "postgresql://127.0.0.1:1/db?user=postgres&password=x/@hunter2secret",
+]
+REFUSED_BY_THE_SERVER = [
+    "postgresql://postgres:hun%74er2secret@127.0.0.1:1/db",
+    "postgresql://postgres:hunter2secret%40%2F@127.0.0.1:1/db",
+    "postgresql://postgres@127.0.0.1:1/db?password=hunter2secret",
+    "host=127.0.0.1 port=1 password='hunter2secret'",
+]
+
+
+@pytest.mark.parametrize("dsn", MISREAD)
+def test_a_connection_string_that_would_be_misread_is_refused_without_a_word_of_it(dsn: str) -> None:
+    with pytest.raises(TargetUnreachable, match="malformed") as refused:
+        connect(dsn)
+    assert not [part for part in ("hun", "ter2", "secret", "postgres:") if part in str(refused.value)]
+    assert refused.value.__cause__ is None
+    assert "%40" in refused.value.remedy
+
+
+@pytest.mark.parametrize("dsn", REFUSED_BY_THE_SERVER)
+def test_a_refused_connection_names_the_place_and_no_password(dsn: str) -> None:
+    with pytest.raises(TargetUnreachable, match=r"127\.0\.0\.1:1") as refused:
+        connect(dsn)
+    assert not [part for part in (SECRET, "hun%74er2secret", "%40%2F", "@/") if part in str(refused.value)]
+
+
+def test_special_characters_of_a_password_and_of_a_user_are_given_percent_encoded(postgres: EmbeddedPostgres) -> None:
+    dsn = create_database(postgres)
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        admin.execute("CREATE ROLE \"me@site\" LOGIN PASSWORD 'a@b/c'")
+    place = conninfo_to_dict(dsn)
+    host = str(place["host"]).replace("/", "%2F")
+    with connect(f"postgresql://me%40site:a%40b%2Fc@{host}:{place['port']}/{place['dbname']}") as session:
+        assert session.info.user == "me@site"
