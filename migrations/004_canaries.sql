@@ -306,7 +306,8 @@ END
 $$;
 
 -- The most that any one tenant deleted from a table in the window, and what the same hours of past weeks say of it:
--- their median, and the median distance from it. Each window is read by itself, so that an index on `at` serves it.
+-- their median, and the median distance from it. Each window is read by itself, so that an index on `at` serves it. A
+-- TRUNCATE tells no number: it counts as a thousand million rows.
 CREATE OR REPLACE FUNCTION tenantproof.delete_volumes(hours integer, weeks integer)
 RETURNS TABLE (table_name text, deleted bigint, usual double precision, spread double precision)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS
@@ -314,7 +315,8 @@ $$
     WITH volumes AS (
         SELECT e.tab, e.tenant_id, w.w, e.n
         FROM pg_catalog.generate_series(0, weeks) AS w (w) CROSS JOIN LATERAL (
-            SELECT a.table_schema || '.' || a.table_name AS tab, a.tenant_id, sum(a.row_count) AS n
+            SELECT a.table_schema || '.' || a.table_name AS tab, a.tenant_id,
+                   sum(CASE a.operation WHEN 'TRUNCATE' THEN 1000000000 ELSE a.row_count END) AS n
             FROM public.audit_events a
             WHERE a.operation IN ('DELETE', 'TRUNCATE')
               AND a.at >= pg_catalog.now() - pg_catalog.make_interval(weeks => w.w, hours => hours)

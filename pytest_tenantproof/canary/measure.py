@@ -17,6 +17,8 @@ __all__ = ["Level", "Reading", "Readings", "level_of", "measure"]
 _OVERLAP = timedelta(hours=1)
 _FLUSHED = timedelta(minutes=5)
 """By when statistics surely count what was written."""
+_TRUNCATED = 10**9
+"""What 004_canaries.sql counts a TRUNCATE as, which tells no number."""
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _WRITTEN = "SELECT n_tup_ins + n_tup_upd + n_tup_del FROM pg_catalog.pg_stat_user_tables WHERE relid = %s::regclass"
 _NAMED = "%s::regclass, %s::name[], %s::regclass, %s::name[]"
@@ -185,7 +187,8 @@ class _Meter:
             over = (deleted - usual) / max(spread, usual / 10, 1.0)
             level = level_of(over, limits.delete_warn, limits.delete_fail)
             level = level if deleted >= limits.delete_floor else Level.OK
-            text = f"one tenant lost {deleted} rows in {limits.delete_hours} h; usual at this time are {usual:g}"
+            lost = "every tenant lost all rows" if deleted >= _TRUNCATED else f"one tenant lost {deleted} rows"
+            text = f"{lost} in {limits.delete_hours} h; usual at this time are {usual:g}"
             yield Reading("TP805", table, deleted, level, text)
 
     def _gaps(self) -> Iterator[Reading]:

@@ -55,7 +55,7 @@ def judge_function(function: Callable[..., None], control_id: str, catalog: Cata
     outcome, reason, elsewhere = Outcome.ERROR, "", False
     try:
         function(findings=findings, **{name: value for name, value in given.items() if name in wanted})
-        outcome = Outcome.FAILED if len(findings) else Outcome.PASSED
+        outcome, reason = (Outcome.FAILED if len(findings) else Outcome.PASSED), "; ".join(findings.notes)
     except NotApplicable as why:
         outcome, reason, elsewhere = Outcome.NOT_APPLICABLE, str(why), isinstance(why, ProvenElsewhere)
     except NotRun as why:
