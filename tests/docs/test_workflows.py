@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import MAJORS
 from tests.support import REPOSITORY
 
 FOLDER = REPOSITORY / ".github" / "workflows"
@@ -44,9 +45,64 @@ def test_rights_time_and_pins(path: Path) -> None:
     assert len(re.findall(r"^    permissions:$", jobs, re.M)) == len(names)
     assert set(re.findall(r"^      ([a-z-]+): (?:read|write)\b", jobs, re.M)) <= {"contents", "actions"}
     assert ": write" not in text
-    uses = re.findall(r"uses: (\S+)( # v[\d.]+)?$", text, re.M)
+    uses = re.findall(r"uses: .+$", text, re.M)
     assert uses
-    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action) and version for action, version in uses), uses
+    assert [line for line in uses if not re.fullmatch(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)] == []
+    assert not re.search(r"image: (?!postgres:\$\{\{ matrix\.postgres \}\}-alpine$)|docker://", text, re.M)
+
+
+def test_an_action_is_pinned_to_one_commit_everywhere() -> None:
+    """Three actions, each of one version: what was reviewed once is what runs."""
+    uses = {line for path in WORKFLOWS for line in re.findall(r"uses: (\S+@\S+ # v\S+)$", path.read_text(), re.M)}
+    names = sorted(line.partition("@")[0] for line in uses)
+    assert names == ["actions/checkout", "actions/setup-python", "actions/upload-artifact"]
+
+
+def test_ci_covers_every_supported_version() -> None:
+    text = (FOLDER / "ci.yml").read_text()
+    found = re.findall(r"^      matrix:\n        (\w+): \[(.+)\]$", text, re.M)
+    matrices = {name: re.findall(r'"([^"]+)"', values) for name, values in found}
+    assert matrices == {"python": ["3.11", "3.12", "3.13", "3.14"], "postgres": [str(major) for major in MAJORS]}
+    assert "python-version: ${{ matrix.python }}" in text
+    assert text.count("fail-fast: false") == len(matrices)
+    oldest = re.findall(r'requires-python = ">=([\d.]+)"', (REPOSITORY / "pyproject.toml").read_text())
+    assert oldest == matrices["python"][:1]
+    jobs = re.split(r"\n(?=  [a-z]+:\n)", text.partition("\njobs:")[2])
+    [claims] = [job for job in jobs if "run: .venv/bin/python -m pytest -q tests/docs/test_security.py\n" in job]
+    assert "not long" not in claims
+    assert [job for job in jobs if "tests/plugin/test_container.py" in job and "--evidence=container" in job]
+
+
+OWN = {  # what no user types: installing in a workflow, and tests of this repository by their path
+    'pip install --quiet "$REQUIREMENT"',
+    "make .venv/.installed",
+    "pytest -q tests/plugin/test_container.py",
+    "pytest -q tests/docs/test_security.py",
+}
+
+
+def _plain(command: str) -> str:
+    """A command without what differs from place to place: where its program is, the target, files of a policy."""
+    command = re.sub(r"\.venv/bin/(python -m )?", "", command.strip(" `"))
+    command = re.sub(r"(--target|--set|--policy|--policy-key) \S+", r"\1 X", command)
+    return re.sub(r"--evidence=\S+", "--evidence=X", command)
+
+
+def test_the_shell_of_the_workflows_is_what_the_documents_show() -> None:
+    pages = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+    shown = {
+        _plain(command.partition("  #")[0])
+        for page in pages
+        for command in re.findall(r"(?:tenantproof|pytest|make) [^`\n|,]+", page.read_text())
+    }
+    run = {
+        _plain(command)
+        for path in WORKFLOWS
+        for command in re.findall(r"^ *(?:- )?(?:run: )?((?:\.venv/bin/|make ).+)$", path.read_text(), re.M)
+    }
+    assert len(run) > 15
+    assert run - OWN - shown == set()
+    assert run >= OWN
 
 
 def test_only_who_restores_has_the_private_backup_key() -> None:
