@@ -39,6 +39,45 @@ def test_every_control_that_the_page_names_is_a_claim_or_a_limit() -> None:
     assert set(re.findall(r"TP\d{3}", text)) <= set(functions())
 
 
+def checklist() -> list[tuple[list[str], str]]:
+    """The fields of report.json that each question is answered by, and the controls behind them."""
+    part = PAGE.read_text().partition("| ask | field |")[2]
+    rows = [line.strip("|").split(" | ") for line in part.splitlines() if line.startswith("|")][1:]
+    return [(re.findall(r"`([a-z0-9_.\[\]]+)`", row[1]), row[3].strip(" |")) for row in rows]
+
+
+def _has(schema: dict[str, Any], path: list[str], definitions: dict[str, Any]) -> bool:
+    """Whether a JSON schema knows the field."""
+    if "$ref" in schema:
+        schema = definitions[schema["$ref"].rpartition("/")[2]]
+    if not path or schema.get("additionalProperties") not in (None, False):
+        return True
+    for one in (schema, *schema.get("oneOf", ()), *schema.get("anyOf", ())):
+        name = path[0].removesuffix("[]")
+        if name in one.get("properties", {}):
+            found = one["properties"][name]
+            return _has(found["items"] if path[0].endswith("[]") else found, path[1:], definitions)
+    return False
+
+
+def test_the_evidence_checklist_links_controls_to_fields_of_the_report() -> None:
+    schema = json.loads((REPOSITORY / "docs" / "report.schema.json").read_text())
+    named: set[str] = set()
+    assert len(checklist()) > 15
+    for fields, behind in checklist():
+        assert fields
+        for field in fields:
+            assert _has(schema, field.split("."), schema["$defs"]), field
+        ids = re.findall(r"TP\d{3}", behind)
+        assert ids or behind in ("the run itself", "all of them"), behind
+        named |= set(ids)
+    assert named <= set(functions())
+    assert {i[2] for i in named} == {i[2] for i in functions()}, "a family has no row"
+    claimed = {i for _, ids in claims() for i in ids}
+    assert not _has(schema, ["target", "nothing"], schema["$defs"])
+    assert {i for i in claimed if i.startswith("TP7")} & named
+
+
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """report.json of a whole run on the embedded target, with every fault injected."""
@@ -63,8 +102,7 @@ def test_every_claim_passed_in_an_embedded_bundle_with_its_faults_detected(embed
             falsified = found["falsified"]
             assert falsified is not None, (claim, control_id)
             assert 0 < falsified["detected"] == falsified["faults"], (claim, control_id)
-    where = re.findall(r"^\|[^|]+\|([^|]+)\|", PAGE.read_text(), re.MULTILINE)
-    fields = [field for cell in where for field in re.findall(r"`([a-z_.\[\]]+)`", cell)]
-    assert {"verdict", "target.name", "controls[].falsified"} <= set(fields)
-    for field in fields:
-        assert field.split(".")[0].removesuffix("[]") in embedded, field
+    for fields, behind in checklist():
+        assert set(re.findall(r"TP\d{3}", behind)) <= controls.keys()
+        there = {field.split(".")[0].removesuffix("[]") for field in fields}
+        assert there - {"proven_elsewhere", "attestations"} <= embedded.keys()  # which only some runs have
