@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,6 +87,13 @@ class Operator:
 
 @pytest.fixture
 def operator(tmp_path: Path) -> Iterator[Operator]:
+    with operating(tmp_path) as found:
+        yield found
+
+
+@contextmanager
+def operating(tmp_path: Path) -> Iterator[Operator]:
+    """A machine in that folder, with two servers."""
     reader, escrow = new_keypair(), new_keypair()
     more = MORE.format(reader=reader.recipient.text, escrow=escrow.recipient.text)
     (tmp_path / "tenantproof.toml").write_text(CONFIG.rstrip() + more)
