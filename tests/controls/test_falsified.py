@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
-from pytest_tenantproof.catalog import Catalog, read_snapshot
+from pytest_tenantproof.catalog import Catalog, Snapshot, read_snapshot
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.control import control_of
 from pytest_tenantproof.controls import catalogue, catalogue_digest
@@ -42,7 +42,11 @@ def _given() -> list[Case]:
 
 
 def red(connection: psycopg.Connection[object], settings: Settings) -> dict[str, Result]:
-    catalog = Catalog(read_snapshot(connection), settings)
+    return red_of(read_snapshot(connection), settings)
+
+
+def red_of(snapshot: Snapshot, settings: Settings) -> dict[str, Result]:
+    catalog = Catalog(snapshot, settings)
     results = (judge(i, catalog) for i in static_ids())
     return {r.control: r for r in results if r.outcome not in (Outcome.PASSED, Outcome.NOT_APPLICABLE)}
 
@@ -65,8 +69,8 @@ def test_fault_turns_its_control_red(case: Case, reference_database: str, faults
                 continue
             with rolled_back(connection):
                 connection.execute(sql.encode())
-                found = red(connection, settings)
-                concerned = changed(before, read_snapshot(connection))
+                after = read_snapshot(connection)
+            found, concerned = red_of(after, settings), changed(before, after)
             assert case.control in found, f"{sql} went unnoticed"
             assert found[case.control].outcome is Outcome.FAILED, found[case.control].reason
             said = [f"{f.object}: {f.detail}" for f in found[case.control].findings]

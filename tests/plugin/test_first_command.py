@@ -36,6 +36,12 @@ def evidence(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+def test_the_tests_of_one_run_are_on_one_worker(request: pytest.FixtureRequest) -> None:
+    """pytest-xdist groups by node ids. With a pytest whose ids it does not know it does nothing, and says nothing."""
+    if request.config.getoption("loadgroup", default=False):
+        assert request.node.nodeid.endswith("@first-command")
+
+
 def test_it_ends_with_the_report_the_verdict_and_how_to_verify(
     evidence: subprocess.CompletedProcess[str], folder: Path
 ) -> None:
