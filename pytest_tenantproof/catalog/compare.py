@@ -190,3 +190,5 @@ def _add_rest(parts: Parts, snapshot: Snapshot, scope: set[str], is_admin: Admin
         if operator.name.partition(".")[0] in scope:
             sides = f"{operator.name} ({operator.left}, {operator.right})"
             parts["operator", sides] = _fields(operator, is_admin)
+    for cast in snapshot.casts:
+        parts["cast", f"{cast.source} to {cast.target}"] = _fields(cast, is_admin)

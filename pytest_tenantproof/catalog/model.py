@@ -22,6 +22,7 @@ from pytest_tenantproof.catalog.relations import (
 
 __all__ = [
     "PUBLIC",
+    "Cast",
     "Column",
     "Constraint",
     "Database",
@@ -252,6 +253,17 @@ class Operator:
 
 
 @dataclass(frozen=True, slots=True)
+class Cast:
+    """pg_cast beside PostgreSQL's and extensions' own. `context`: implicit, assignment or explicit; `function` is ""
+    where the text is read in again, or the bytes are taken as they are."""
+
+    source: str
+    target: str
+    context: str
+    function: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Type:
     """pg_type: enums, domains, composites, ranges. `labels` of enums; `base`, `default` and `checks` of domains;
     `base` is a range's subtype; `attributes` of composites as "name type"."""
@@ -290,6 +302,7 @@ class Snapshot:
     functions: tuple[Function, ...] = ()
     types: tuple[Type, ...] = ()
     operators: tuple[Operator, ...] = ()
+    casts: tuple[Cast, ...] = ()
     default_privileges: tuple[DefaultPrivilege, ...] = ()
     settings: tuple[Setting, ...] = ()
     publications: tuple[Publication, ...] = ()

@@ -15,6 +15,7 @@ from pytest_tenantproof.catalog.model import Function
 
 __all__ = [
     "Body",
+    "asks_for_change",
     "body_of",
     "exit_of",
     "freezes",
@@ -23,6 +24,7 @@ __all__ = [
     "query",
     "raises",
     "raises_always",
+    "refuses_change",
     "statements_of",
     "without_comments",
 ]
@@ -210,19 +212,29 @@ def raises_always(function: Function) -> bool:
 
 
 @cache
-def freezes(function: Function, column: str) -> bool:
-    """Whether a row trigger function refuses any change of `column`, or puts the old value back, always."""
+def asks_for_change(condition: str, column: str) -> bool:
+    """Whether a condition holds wherever the column changes, NULL aside."""
     name = f'(?:{re.escape(column)}|"{re.escape(column)}")'
     changed = re.compile(
         rf"^\(*\s*(?:new\.{name}\s+is\s+distinct\s+from\s+old\.{name}|old\.{name}\s+is\s+distinct\s+from\s+new\.{name}"
         rf"|new\.{name}\s*(?:<>|!=)\s*old\.{name}|old\.{name}\s*(?:<>|!=)\s*new\.{name})\s*\)*$",
         re.I,
     )
-    for condition, _ in guards(function):
-        alternatives = re.split(r"\s+or\s+", without_comments(condition), flags=re.I)
-        if " and " not in condition.lower() and any(changed.match(part.strip()) for part in alternatives):
-            return True
-    return any(same_expression(value, f"old.{column}") for value in assignments(function, column, always=True))
+    alternatives = re.split(r"\s+or\s+", without_comments(condition), flags=re.I)
+    return " and " not in condition.lower() and any(changed.match(part.strip()) for part in alternatives)
+
+
+@cache
+def refuses_change(function: Function, column: str) -> bool:
+    """Whether a row trigger function raises at any change of `column`, always."""
+    return any(asks_for_change(condition, column) for condition, _ in guards(function))
+
+
+@cache
+def freezes(function: Function, column: str) -> bool:
+    """Whether a row trigger function refuses any change of `column`, or puts the old value back, always."""
+    put_back = (same_expression(value, f"old.{column}") for value in assignments(function, column, always=True))
+    return refuses_change(function, column) or any(put_back)
 
 
 def into(node: Node) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from pytest_tenantproof.catalog import codes, rows
 from pytest_tenantproof.catalog.acl import parse_acl
 from pytest_tenantproof.catalog.model import (
     PUBLIC,
+    Cast,
     Column,
     Constraint,
     Database,
@@ -329,6 +330,15 @@ class _Reader:
                     (
                         Operator(n, b["left"], b["right"], self.functions.get(b["function"], ""), b["owner"])
                         for n, b in found["operator"]
+                    ),
+                    key=repr,
+                )
+            ),
+            casts=tuple(
+                sorted(
+                    (
+                        Cast(n, b["target"], b["context"], self.functions.get(b["function"], ""))
+                        for n, b in found["cast"]
                     ),
                     key=repr,
                 )

@@ -58,6 +58,9 @@ class Tracer:
         targets = getattr(select, "targetList", None) or ()
         wanted = targets if position is None else targets[position : position + 1]
         held = self.variables.setdefault(name, [])
+        if isinstance(select, ast.InsertStmt):
+            held.append((None, select, {}))
+            return
         held += [(t.name, t.val, _scope(select, {})) for t in wanted] or [(None, None, {})]
 
     def origin(self, node: Any, select: Any = None) -> Origin:

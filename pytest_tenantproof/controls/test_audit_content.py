@@ -1,6 +1,8 @@
 """5xx: an audit event says who did what to which row of which tenant, and can be written."""
 
+import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.catalog.model import PUBLIC, Column, Constraint, Table
@@ -50,6 +52,7 @@ def test_audit_facts_are_not_null(catalog: Catalog, findings: Findings) -> None:
     without claims the database role. The operation is limited to known ones, by a CHECK or an enum.
     """
     filled = {name for r in recorders(catalog) for each in written(catalog, r) for name in _facts(each)}
+    written_columns = {name for r in recorders(catalog) for each in written(catalog, r) for name in each.origins}
     enums = {t.name for t in catalog.snapshot.types if t.kind == "enum"}
     for table in catalog.audit_tables:
         tenant = catalog.tenant_column(table)
@@ -61,6 +64,8 @@ def test_audit_facts_are_not_null(catalog: Catalog, findings: Findings) -> None:
             limited = column.type in enums or any(column.name in c.columns for c in _checks(table))
             if column.name in OPERATION and not limited:
                 findings.add(table, f"{column.name} may hold anything: no CHECK limits it to operations")
+            if problem := _anybody(catalog, column) if column.name not in written_columns else "":
+                findings.add(table, f"{column.name} says who it was, and {problem}")
         if not any(_says_who(column) for column in table.columns):
             findings.add(table, "no NOT NULL column says who it was")
 
@@ -73,6 +78,18 @@ def _facts(each: Written) -> Iterator[str]:
     for name in each.origins:
         if each.says(name, _WHERE) or each.calls(name) & (HASHES | _WHO):
             yield name
+
+
+def _anybody(catalog: Catalog, column: Column) -> str:
+    """What is wrong with the default of a column that nothing else fills, where it says who somebody was."""
+    text = column.default.lower()
+    if not text or not any(word in column.name.lower() for word in _NAMES):
+        return ""
+    if re.fullmatch(r"'(?:[^']|'')*'(?:::[\w. \"]+)?", text):
+        return "has a constant default"
+    named = re.findall(r"current_setting\('([^']+)'", text)
+    untrusted = [name for name in named if not any(fnmatchcase(name, t) for t in catalog.settings.trusted_settings)]
+    return f"its default is the setting {untrusted[0]}, which the writer may set" if untrusted else ""
 
 
 def _says_who(column: Column) -> bool:

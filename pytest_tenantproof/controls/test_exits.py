@@ -30,6 +30,7 @@ _HARMLESS = re.compile(
     r"|db_aggregates_enabled|db_channel\w*|db_use_legacy_gucs))$",
     re.I,
 )
+_SECRET = re.compile(r"(secret|password|private_key|service(_role)?_key|api_?key|_token)$")
 _LIBRARIES = frozenset({"safeupdate", "supautils", "pg_stat_statements", "auto_explain", "pgaudit", "plan_filter", ""})
 
 
@@ -153,6 +154,7 @@ def _trusted_owner(catalog: Catalog, owner: str) -> bool:
 @falsified_by("ALTER ROLE {client_role} SET row_security = off")
 @falsified_by("ALTER ROLE {gateway_role} SET request.jwt.claims = '{{}}'")
 @falsified_by("ALTER ROLE {gateway_role} SET role = '{service_role}'")
+@falsified_by("ALTER ROLE {gateway_role} SET app.settings.jwt_secret = 'x'")
 def test_settings_are_harmless(catalog: Catalog, findings: Findings) -> None:
     """ALTER ROLE or DATABASE ... SET makes every session begin with a claim, a role, or without row security.
 
@@ -170,6 +172,8 @@ def test_settings_are_harmless(catalog: Catalog, findings: Findings) -> None:
 
 def _setting_problem(catalog: Catalog, setting: Setting) -> str:
     name, value = setting.name.lower(), setting.value
+    if _SECRET.search(name) and value:
+        return "holds a secret, which every role reads in pg_db_role_setting"
     parts = [part.strip().strip('"') for part in value.split(",")]
     if name == "search_path":
         return "names a schema where clients can create objects" if _writable(catalog, parts) else ""

@@ -73,6 +73,13 @@ _CALM_SETTINGS = frozenset(
         "cursor_tuple_fraction",
     ]
 )
+_BUILT_IN_TYPES = frozenset(
+    """
+    bool boolean bpchar bytea char character cidr date daterange decimal float4 float8 inet int int2 int4 int8 integer
+    bigint smallint interval json jsonb jsonpath macaddr money name numeric oid regclass regrole text time timestamp
+    timestamptz timetz tsquery tsvector uuid varchar xid xid8 xml
+    """.split()
+)
 _CONTEXT = re.compile(
     r"\bset_config\s*\(|\bset\s+(local\s+|session\s+)?(role|session\s+authorization|row_security|\"?request\.|\"?app\.)"
     r"|\breset\s+(role|all|session)|\bset\s+(local\s+|session\s+)?\"?\w+\.\w+\"?\s*(=|to)\b",
@@ -291,7 +298,7 @@ def test_extension_functions_are_harmless(catalog: Catalog, findings: Findings) 
 
 @control(
     "TP248",
-    title="No user-defined operator can take a built-in one's place",
+    title="No user-defined operator, cast or type can take a built-in one's place",
     severity=Severity.HIGH,
     requirement="A1",
     maps=FUNCTIONS,
@@ -300,13 +307,32 @@ def test_extension_functions_are_harmless(catalog: Catalog, findings: Findings) 
     "CREATE FUNCTION {schema}.eq(uuid, text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';"
     "CREATE OPERATOR {schema}.= (LEFTARG = uuid, RIGHTARG = text, FUNCTION = {schema}.eq)"
 )
-def test_no_operator_hijacks(catalog: Catalog, findings: Findings) -> None:
-    """An operator with a better-matching signature wins over the built-in one wherever the path is not pinned."""
+@falsified_by(
+    "CREATE FUNCTION {schema}.as_uuid(text) RETURNS uuid LANGUAGE sql IMMUTABLE SET search_path = ''"
+    " AS 'SELECT $1::uuid';"
+    "REVOKE EXECUTE ON FUNCTION {schema}.as_uuid(text) FROM PUBLIC;"
+    "CREATE CAST (text AS uuid) WITH FUNCTION {schema}.as_uuid(text) AS IMPLICIT"
+)
+@falsified_by("CREATE DOMAIN {schema}.uuid AS text")
+def test_nothing_built_in_is_replaced(catalog: Catalog, findings: Findings) -> None:
+    """An operator with a better-matching signature wins over the built-in one wherever the path is not pinned.
+
+    A cast between built-in types changes what every comparison means from then on, and a type by a built-in one's
+    name what a column, an argument or a cast is that somebody declares under another path.
+    """
     for operator in catalog.snapshot.operators:
         schema = operator.name.partition(".")[0]
         if schema in {*catalog.settings.exposed, *catalog.settings.schemas} or not catalog.is_admin(operator.owner):
             name = f"{operator.name} ({operator.left}, {operator.right})"
             findings.add(name, f"is defined by {operator.function}, and can take a built-in operator's place")
+    own = {type_.name for type_ in catalog.snapshot.types}
+    for cast in catalog.snapshot.casts:
+        if not {cast.source, cast.target} & own:
+            by = f" by {cast.function}" if cast.function else ""
+            findings.add(f"cast ({cast.source} AS {cast.target})", f"converts built-in types{by}, {cast.context}")
+    for type_ in catalog.snapshot.types:
+        if not type_.extension and type_.name.rpartition(".")[2] in _BUILT_IN_TYPES:
+            findings.add(f"type {type_.name}", "has the name of a built-in type")
 
 
 @control(

@@ -5,24 +5,33 @@ from collections.abc import Iterator
 
 from pytest_tenantproof.catalog import Catalog, Kind
 from pytest_tenantproof.catalog.expressions import same_expression
-from pytest_tenantproof.catalog.model import Table, Trigger
-from pytest_tenantproof.catalog.plpgsql import assignments, freezes
+from pytest_tenantproof.catalog.model import Function, Table, Trigger
+from pytest_tenantproof.catalog.plpgsql import asks_for_change, assignments, freezes, raises_always, refuses_change
 from pytest_tenantproof.catalog.references import enforcers
 from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._maps import INTEGRITY
 from pytest_tenantproof.model import Severity
 
 
-def _fires(trigger: Trigger, event: str, column: str) -> bool:
-    """Whether a row trigger fires before every such change of the column, in ordinary sessions."""
+def _fires(trigger: Trigger, column: str) -> bool:
+    """Whether a row trigger fires on every update of the column, in ordinary sessions, at once."""
     return (
-        trigger.timing == "BEFORE"
+        trigger.timing in ("BEFORE", "AFTER")
         and trigger.level == "ROW"
-        and event in trigger.events
+        and "UPDATE" in trigger.events
         and trigger.enabled in ("origin", "always")
-        and not trigger.when
+        and not trigger.deferrable
         and (not trigger.columns or column in trigger.columns)
     )
+
+
+def _keeps(trigger: Trigger, function: Function | None, column: str) -> bool:
+    """Whether a trigger that fires refuses each change of the column, or (before the write) puts it back."""
+    if function is None:
+        return False
+    if trigger.when:
+        return asks_for_change(trigger.when, column) and raises_always(function)
+    return refuses_change(function, column) or (trigger.timing == "BEFORE" and freezes(function, column))
 
 
 def _writers(catalog: Catalog, table: Table, column: str) -> list[str]:
@@ -50,19 +59,20 @@ def _writers(catalog: Catalog, table: Table, column: str) -> list[str]:
 def test_tenant_is_immutable(catalog: Catalog, findings: Findings) -> None:
     """Moving a row to another tenant hands it over, and everything that refers to it with it.
 
-    Policies stop a client; roles that bypass row security need a BEFORE UPDATE row trigger that raises when
-    the tenant changes, or puts it back. It must be recognisable as such: nothing before it returns, no
-    exception handler swallows it. Needed wherever a client or back-end role may update the column.
+    Policies stop a client; roles that bypass row security need a row trigger on UPDATE that raises when the
+    tenant changes, or (BEFORE) puts it back. It must be recognisable as such: nothing before it returns, no
+    exception handler swallows it; or its WHEN asks whether the tenant changed, and its function only raises.
+    Needed wherever a client or back-end role may update the column.
     """
     for table in catalog.tenant_tables:
         column = catalog.tenant_column(table)
         if column is None or column.generated or not _writers(catalog, table, column.name):
             continue
-        functions = (catalog.functions.get(t.function) for t in table.triggers if _fires(t, "UPDATE", column.name))
-        if not any(function and freezes(function, column.name) for function in functions):
-            run = sorted({t.function for t in table.triggers if t.timing == "BEFORE" and "UPDATE" in t.events})
+        live = [t for t in table.triggers if _fires(t, column.name)]
+        if not any(_keeps(t, catalog.functions.get(t.function), column.name) for t in live):
+            run = sorted({t.function for t in table.triggers if "UPDATE" in t.events})
             instead = f"; the ones there run {', '.join(run)}" if run else ""
-            findings.add(table, f"no BEFORE UPDATE row trigger provably keeps {column.name} as it is{instead}")
+            findings.add(table, f"no row trigger on UPDATE provably keeps {column.name} as it is{instead}")
 
 
 @control(

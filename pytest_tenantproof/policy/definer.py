@@ -42,7 +42,7 @@ def leak(world: World, trust: Trust, function: Function) -> str:
         _follow(ev, function, set(trust.relied_on), past_policies=False)
     except NotUnderstood as error:
         return str(error)
-    if not ev.past_policies and function.signature not in trust.relied_on:
+    if not ev.past_policies and function.arguments and function.signature not in trust.relied_on:
         return "reads no row that is tied to the caller"
     for rows, where in ev.selects:
         for row in ev.past_policies.intersection(rows):

@@ -34,7 +34,28 @@ def scan(connection: psycopg.Connection[Any], catalog: Catalog) -> tuple[Stored,
     """
     roots = (t for t in catalog.isolated_tables if not t.is_partition)
     found = (each for table in roots for each in (*_tenantless(catalog, table), *_constraints(table)))
-    return tuple(_look(connection, *each) for each in found)
+    return tuple(_look(connection, *each) for each in (*found, *_public(catalog)))
+
+
+def _public(catalog: Catalog) -> Iterator[tuple[str, str, sql.Composable]]:
+    """Containers of tenants' files (Supabase's buckets) that are marked public are served to everybody, past any
+    policy of the table that lists the files."""
+    for derived in catalog.settings.derived_tables:
+        table = catalog.tables.get(derived.table)
+        for key in table.constraints if table else ():
+            target = catalog.tables.get(key.target)
+            flag = target.column("public") if target and key.kind == "foreign" and len(key.columns) == 1 else None
+            if target and flag and flag.type == "boolean":
+                yield (
+                    target.name,
+                    f"that nothing with files of tenants ({derived.table}) is public",
+                    sql.SQL("SELECT FROM {} p WHERE p.public AND EXISTS (SELECT FROM {} c WHERE c.{} = p.{})").format(
+                        sql.SQL(target.name),
+                        sql.SQL(derived.table),
+                        sql.Identifier(key.columns[0]),
+                        sql.Identifier(key.target_columns[0]),
+                    ),
+                )
 
 
 def _tenantless(catalog: Catalog, table: Table) -> Iterator[tuple[str, str, sql.Composable]]:

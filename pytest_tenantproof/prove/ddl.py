@@ -80,6 +80,10 @@ def objects(snapshot: Snapshot) -> Iterator[str]:
         sides = f"LEFTARG = {operator.left}, RIGHTARG = {operator.right}"
         yield f"CREATE OPERATOR {schema}.{name} ({sides}, FUNCTION = {operator.function.partition('(')[0]})"
         yield f"ALTER OPERATOR {schema}.{name} ({operator.left}, {operator.right}) OWNER TO {ident(operator.owner)}"
+    for cast in snapshot.casts:
+        how = f"WITH FUNCTION {cast.function}" if cast.function else "WITH INOUT"
+        context = "" if cast.context == "explicit" else f" AS {cast.context.upper()}"
+        yield f"CREATE CAST ({cast.source} AS {cast.target}) {how}{context}"
 
 
 def _type(type_: Type) -> Iterator[str]:

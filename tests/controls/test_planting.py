@@ -24,6 +24,30 @@ BODIES = {
 }
 
 
+JOIN = "insert into public.memberships(tenant_id, user_id, role)"
+SIGNUPS = {
+    f"begin {JOIN} values ((new.raw_user_meta_data ->> 'tenant_id')::uuid, new.id, 'member'); return null; end": (
+        Outcome.FAILED
+    ),
+    f"begin {JOIN} select t.id, new.id, 'member' from public.tenants t; return null; end": Outcome.FAILED,
+    f"declare t uuid; begin insert into public.tenants values (gen_random_uuid(), new.email, 'x') returning id into t;"
+    f" {JOIN} values (t, new.id, 'owner'); return null; end": Outcome.PASSED,
+    f"declare t uuid := gen_random_uuid(); begin insert into public.tenants values (t, new.email, 'x');"
+    f" {JOIN} values (t, new.id, 'owner'); return null; end": Outcome.PASSED,
+}
+
+
+@pytest.mark.parametrize("body", SIGNUPS)
+def test_who_signs_up_joins_no_tenant_of_their_choice(body: str, faults_database: str) -> None:
+    with psycopg.connect(faults_database, autocommit=True) as connection, rolled_back(connection):
+        connection.execute(
+            "create function private.signs_up() returns trigger language plpgsql security definer set search_path = ''"
+            f" as $$ {body} $$; create trigger signs_up after insert on auth.users for each row"
+            " execute function private.signs_up()".encode()
+        )
+        assert judge("TP251", Catalog(read_snapshot(connection), faults_settings())).outcome is SIGNUPS[body]
+
+
 @pytest.mark.parametrize("body", BODIES)
 def test_the_tenant_of_a_planted_row_is_followed(body: str, faults_database: str) -> None:
     with psycopg.connect(faults_database, autocommit=True) as connection, rolled_back(connection):

@@ -17,6 +17,18 @@ CASES = {
     ("TP116", f"{PATH} (split_part(path, '/', 1) = tenant_id::text or path like 'shared/%')"): Outcome.FAILED,
     ("TP116", f"{PATH} (split_part(path, '/', 1) = tenant_id::text and path not like '%..%')"): Outcome.PASSED,
     ("TP116", "alter table public.units add check (label <> '' or valid is not null)"): Outcome.PASSED,
+    (
+        "TP251",
+        "create function private.support() returns trigger language plpgsql security definer set search_path = '' as $$"
+        " begin insert into public.memberships values (new.tenant_id, '00000000-0000-0000-0000-0000000000b1', 'owner');"
+        " return null; end $$; create trigger s after insert on public.memberships for each row"
+        " execute function private.support()",
+    ): Outcome.FAILED,
+    (
+        "TP510",
+        "alter table public.audit_events alter actor_role set default current_setting('app.actor', true)",
+    ): Outcome.FAILED,
+    ("TP510", "alter table public.audit_events alter actor_role set default 'system'"): Outcome.FAILED,
     ("TP252", "alter policy messages_floor on public.messages using (true) with check (true)"): Outcome.FAILED,
     ("TP252", "alter policy messages_floor on public.messages using (body <> 'hidden')"): Outcome.PASSED,
 }

@@ -11,7 +11,7 @@ from pytest_tenantproof.model import Outcome
 from pytest_tenantproof.probes import probe_live, scan
 from pytest_tenantproof.probes.savepoints import savepoint
 from pytest_tenantproof.target import rolled_back
-from tests.support import reference_settings
+from tests.support import faults_settings, reference_settings
 
 MISALIGNED = """SET LOCAL session_replication_role = replica;
 INSERT INTO messages (tenant_id, development_id, unit_id, author, body)
@@ -49,6 +49,15 @@ def test_a_row_of_no_tenant_is_found(connection: psycopg.Connection[object]) -> 
     catalog = Catalog(read_snapshot(connection), reference_settings())
     found = judge("TP311", catalog, stored=scan(connection, catalog))
     assert [(f.object, "tenant_id is not null" in f.detail) for f in found.findings] == [("public.units", True)]
+
+
+def test_a_public_bucket_of_tenants_files_is_found(faults_database: str) -> None:
+    with psycopg.connect(faults_database, autocommit=True) as connection, rolled_back(connection):
+        catalog = Catalog(read_snapshot(connection), faults_settings())
+        assert judge("TP311", catalog, stored=scan(connection, catalog)).outcome is Outcome.PASSED
+        connection.execute("UPDATE storage.buckets SET public = true")
+        found = judge("TP311", catalog, stored=scan(connection, catalog))
+    assert [f.object for f in found.findings] == ["storage.buckets"]
 
 
 def test_a_session_bound_by_row_security_learns_nothing_of_stored_rows(connection: psycopg.Connection[object]) -> None:

@@ -35,6 +35,13 @@ FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace JOIN pg_roles r
 WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_operator'::regclass AND d.objid = o.oid AND d.deptype = 'e')
 UNION ALL
+SELECT 'cast', format_type(c.castsource, NULL), json_build_object('target', format_type(c.casttarget, NULL),
+       'context', CASE c.castcontext WHEN 'i' THEN 'implicit' WHEN 'a' THEN 'assignment' ELSE 'explicit' END,
+       'function', c.castfunc::int8)
+FROM pg_cast c
+WHERE c.oid >= 16384
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+UNION ALL
 SELECT 'subscription', s.subname::text, json_build_object('owner', r.rolname, 'enabled', s.subenabled,
        'run_as_owner', to_jsonb(s) -> 'subrunasowner')
 FROM (SELECT oid, subname, subowner, subenabled, subdbid{run_as_owner} FROM pg_subscription) s JOIN pg_roles r ON r.oid = s.subowner
