@@ -9,8 +9,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from socket import getaddrinfo
 
-from psycopg.conninfo import conninfo_to_dict
-
 from pytest_tenantproof.backup.examine import Examined, examine_all
 from pytest_tenantproof.backup.manifest import Manifest, manifest_name
 from pytest_tenantproof.backup.retention import Policy, plan_retention
@@ -18,6 +16,7 @@ from pytest_tenantproof.backup.runs import load_manifest
 from pytest_tenantproof.backup.store import Capabilities, Store
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.errors import BackupError, TargetUnreachable
+from pytest_tenantproof.target import dsn_parts
 
 __all__ = ["Backups", "private_keys_here"]
 
@@ -71,7 +70,7 @@ class Backups:
         """
         if self.store.url.startswith("file:"):
             return True
-        database = conninfo_to_dict(self.dsn)
+        database = dsn_parts(self.dsn)
         hosts = str(database.get("hostaddr") or database.get("host") or "").split(",")
         there = _addresses(self.capabilities.host)
         beside = {address for host in hosts for address in _addresses(host)}

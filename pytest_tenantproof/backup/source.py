@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from pytest_tenantproof.backup.manifest import RoleNeeded, SequenceState, Source
 from pytest_tenantproof.errors import BackupError, TargetUnreachable
-from pytest_tenantproof.target import find_bin
+from pytest_tenantproof.target import dsn_parts, find_bin
 
 __all__ = ["dump_schema", "find_pg_dump", "read_extras", "read_ledger", "read_roles", "read_sequences", "read_source"]
 
@@ -110,7 +110,7 @@ def dump_schema(pg_dump: Path, dsn: str, snapshot: str) -> Iterator[bytes]:
 
     Raises BackupError when pg_dump fails; what it yielded by then is not whole.
     """
-    given = conninfo_to_dict(dsn)
+    given = dsn_parts(dsn)
     environment = dict(os.environ)
     if password := given.pop("password", None):
         environment["PGPASSWORD"] = str(password)

@@ -11,6 +11,7 @@ from psycopg.errors import error_from_result
 
 from pytest_tenantproof.client.scope import Rows, Rules, refused
 from pytest_tenantproof.config import Settings, find_config, load_settings
+from pytest_tenantproof.target import dsn_parts
 
 __all__ = [
     "AsyncExtendedCursor",
@@ -59,10 +60,12 @@ def judge_session(row: Any, role: str, *, may_bypass: bool) -> None:
 def read_rules(dsn: str, tenant_tables: Iterable[str] | None, config: str | Path | None) -> Rules:
     """Roles and tenant tables by the config and, where none are given, by the database's catalog.
 
-    Raises ConfigError for a bad config, TenantScopeError for a session that is not to be used.
+    Raises ConfigError for a bad config, TargetUnreachable for a malformed DSN, TenantScopeError for a session that is
+    not to be used.
     """
     settings = load_settings(Path(config) if config else find_config(Path.cwd()))
     role = next(iter(settings.scoped_roles), "app_scoped")
+    dsn_parts(dsn)  # the driver's own errors would quote a malformed one
     with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
         cursor = ExtendedCursor(connection)
         judge_session(cursor.execute(session_query().encode(), [role]).fetchone(), role, may_bypass=False)

@@ -8,13 +8,14 @@ from pytest_tenantproof.target.embedded import (
     probe_bin,
     start,
 )
-from pytest_tenantproof.target.session import TargetInfo, connect, open_session, rolled_back
+from pytest_tenantproof.target.session import TargetInfo, connect, dsn_parts, open_session, rolled_back
 
 __all__ = [
     "EmbeddedPostgres",
     "PostgresBin",
     "TargetInfo",
     "connect",
+    "dsn_parts",
     "find_bin",
     "installed_bins",
     "open_session",

@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_tenantproof.config.settings import TargetClass
 from pytest_tenantproof.errors import NotReadOnly, TargetUnfit, TargetUnreachable
 
-__all__ = ["OLDEST", "TargetInfo", "connect", "open_session", "rolled_back"]
+__all__ = ["OLDEST", "TargetInfo", "connect", "dsn_parts", "open_session", "rolled_back"]
 
 OLDEST = 15
 _LIMITS = {
@@ -61,28 +61,31 @@ def connect(dsn: str, *, limits: dict[str, str] | None = None, read_only: bool =
     options = dict(_LIMITS if limits is None else limits)
     if read_only:
         options["default_transaction_read_only"] = "on"
-    if _misread(dsn):
-        raise _malformed()
+    given = dsn_parts(dsn)
     try:
-        given = conninfo_to_dict(dsn)
         given["application_name"] = options.pop("application_name", "") or given.get("application_name", "tenantproof")
         settings = " ".join(f"-c {name}={value}" for name, value in options.items())
         given["options"] = f"{given.get('options') or ''} {settings}".strip()
         given.setdefault("connect_timeout", 10)
         return psycopg.connect(make_conninfo("", **given), autocommit=True)
     except psycopg.Error as error:
-        raise _unreachable(error, dsn) from None
+        raise _unreachable(error, given) from None
 
 
-def _misread(dsn: str) -> bool:
-    """Whether it cannot be read, or libpq would take a part of a password (with @ or / as they are) for host, port or
-    database: that would be asked for in the DNS, and shown in errors."""
+def dsn_parts(dsn: str) -> dict[str, Any]:
+    """What libpq reads in a connection string. Nothing else here asks it: its own errors quote the string.
+
+    Raises TargetUnreachable for one that cannot be read, or in which libpq would take a part of a password (with @ or
+    / as they are) for host, port or database: that would be asked for in the DNS, and shown in errors.
+    """
     try:
         given = conninfo_to_dict(dsn)
     except psycopg.Error:
-        return True
+        raise _malformed() from None
     authority, _, path = dsn.partition("://")[2].partition("/")
-    return authority.count("@") > 1 or "@" in path or not re.fullmatch(r"[\d,]*", str(given.get("port", "")))
+    if authority.count("@") > 1 or "@" in path or not re.fullmatch(r"[\d,]*", str(given.get("port", ""))):
+        raise _malformed()
+    return given
 
 
 def _malformed() -> TargetUnreachable:
@@ -94,8 +97,7 @@ def _malformed() -> TargetUnreachable:
     )
 
 
-def _unreachable(error: psycopg.Error, dsn: str) -> TargetUnreachable:
-    given = conninfo_to_dict(dsn)
+def _unreachable(error: psycopg.Error, given: dict[str, Any]) -> TargetUnreachable:
     where = f"{given.get('host', 'the local socket')}:{given.get('port', 5432)}/{given.get('dbname', '')}"
     text = " ".join(str(error).split())
     if password := given.get("password"):

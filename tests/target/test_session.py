@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pytest_tenantproof.attest import keys
+from pytest_tenantproof.backup.restore.place import open_place
 from pytest_tenantproof.catalog import read_snapshot
+from pytest_tenantproof.client.session import read_rules
 from pytest_tenantproof.config.settings import TargetClass
 from pytest_tenantproof.errors import (
     CatalogError,
@@ -24,7 +27,7 @@ from pytest_tenantproof.errors import (
 )
 from pytest_tenantproof.migrate import apply, migrations_folder
 from pytest_tenantproof.target import EmbeddedPostgres, connect, open_session, rolled_back
-from tests.support import create_database
+from tests.support import REPOSITORY, create_database
 from tests.target.between import standing_between
 
 CLASSES: tuple[TargetClass, ...] = ("live", "staging", "scratch")
@@ -233,6 +236,14 @@ MISREAD = [
     "host=127.0.0.1 port=hunter2secret",
     "postgresql://127.0.0.1:1/db?user=postgres&password=x/@hunter2secret",
 ]
+
+
+def test_one_place_reads_connection_strings() -> None:
+    """libpq's own errors quote what they could not read."""
+    readers = [p.name for p in (REPOSITORY / "pytest_tenantproof").rglob("*.py") if "conninfo_to_dict" in p.read_text()]
+    assert readers == ["session.py"]
+
+
 REFUSED_BY_THE_SERVER = [
     "postgresql://postgres:hun%74er2secret@127.0.0.1:1/db",
     "postgresql://postgres:hunter2secret%40%2F@127.0.0.1:1/db",
@@ -241,10 +252,23 @@ REFUSED_BY_THE_SERVER = [
 ]
 
 
+def _restore_to(dsn: str) -> None:
+    with open_place(dsn):
+        raise AssertionError(dsn)
+
+
+READERS: dict[str, Callable[[str], object]] = {
+    "session": connect,
+    "restore": _restore_to,
+    "client": lambda dsn: read_rules(dsn, None, None),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("dsn", MISREAD)
-def test_a_connection_string_that_would_be_misread_is_refused_without_a_word_of_it(dsn: str) -> None:
+def test_a_connection_string_that_would_be_misread_is_refused_without_a_word_of_it(dsn: str, reader: str) -> None:
     with pytest.raises(TargetUnreachable, match="malformed") as refused:
-        connect(dsn)
+        READERS[reader](dsn)
     assert not [part for part in ("hun", "ter2", "secret", "postgres:") if part in str(refused.value)]
     assert refused.value.__cause__ is None
     assert "%40" in refused.value.remedy

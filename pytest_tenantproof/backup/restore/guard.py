@@ -8,12 +8,12 @@ from socket import getaddrinfo
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from pytest_tenantproof.backup.manifest import Manifest
 from pytest_tenantproof.backup.restore.place import COPY_MARK
 from pytest_tenantproof.config import Settings, environment_name
 from pytest_tenantproof.errors import RestoreError, TargetUnreachable
+from pytest_tenantproof.target import dsn_parts
 
 __all__ = ["refusals", "require_restorable"]
 
@@ -83,10 +83,7 @@ def _is_here(address: str) -> bool:
 
 def _places(dsn: str) -> set[tuple[str, str]]:
     """(address, port) of every server that a connection string can lead to; a socket's folder is its address."""
-    try:
-        given = conninfo_to_dict(dsn)
-    except psycopg.Error:
-        raise TargetUnreachable("a connection string is malformed.", remedy="correct it.") from None
+    given = dsn_parts(dsn)
     hosts = [str(given[key]) for key in ("host", "hostaddr") if given.get(key)] or [""]
     ports = str(given.get("port") or "5432").split(",")
     addresses = {address for named in hosts for host in named.split(",") for address in _addresses(host)}

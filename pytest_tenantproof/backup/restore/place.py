@@ -10,10 +10,10 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from pytest_tenantproof.errors import RestoreError, TargetUnreachable
-from pytest_tenantproof.target import connect
+from pytest_tenantproof.target import connect, dsn_parts
 
 __all__ = ["COPY_MARK", "UNFINISHED", "Place", "open_place"]
 
@@ -45,7 +45,7 @@ class Place:
         return found is not None
 
     def dsn_of(self, name: str) -> str:
-        return make_conninfo("", **{**conninfo_to_dict(self.dsn), "dbname": name})
+        return make_conninfo("", **{**dsn_parts(self.dsn), "dbname": name})
 
     def sweep(self) -> tuple[str, ...]:
         """Drops what killed restores of this database left; the caller holds the lock. Returns their names."""
@@ -163,7 +163,7 @@ def open_place(dsn: str, *, inside: bool = False) -> Iterator[Place]:
 
     Raises TargetUnreachable, or RestoreError when another restore runs there.
     """
-    given = conninfo_to_dict(dsn)
+    given = dsn_parts(dsn)
     name = str(given.get("dbname") or given.get("user") or "")
     if not name:
         raise TargetUnreachable("the connection string names no database.", remedy="add dbname to it.")
@@ -183,7 +183,7 @@ def _by_another(dsn: str, name: str) -> Connection:
         if other == name:
             continue
         try:
-            return connect(make_conninfo("", **{**conninfo_to_dict(dsn), "dbname": other}), limits={})
+            return connect(make_conninfo("", **{**dsn_parts(dsn), "dbname": other}), limits={})
         except TargetUnreachable as problem:
             error = error or problem
     assert error is not None
