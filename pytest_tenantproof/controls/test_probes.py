@@ -3,16 +3,22 @@
 from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._maps import ACCESS, INTEGRITY
 from pytest_tenantproof.model import Severity
-from pytest_tenantproof.probes import Probed, Stored, unknown
+from pytest_tenantproof.probes import Breach, Probed, Stored, unknown
 
 _HEAD = "-- Shows the breach with made-up tenants, and rolls back; then mend the policy or key of this object.\n"
 
 
 def _report(probes: Probed, findings: Findings, *operations: str) -> None:
+    """One finding for what several identities of a role can do alike, with the first one's script."""
+    alike: dict[tuple[str, ...], list[Breach]] = {}
     for breach in probes.breaches:
         if breach.operation in operations:
-            role = breach.identity.role or None
-            findings.add(breach.object, breach.detail, fix=_HEAD + breach.script, role=role, operation=breach.operation)
+            said = breach.detail.removeprefix(breach.identity.name)
+            alike.setdefault((breach.object, breach.operation, breach.identity.role, said), []).append(breach)
+    for (name, operation, role, _), (first, *more) in alike.items():
+        others = f", and so could {len(more)} other kinds of its sessions" if more else ""
+        fix = _HEAD + first.script
+        findings.add(name, f"{first.detail}{others}", fix=fix, role=role or None, operation=operation)
 
 
 @control(

@@ -254,10 +254,9 @@ def _results(ev: "Evaluator", function: Function, node: Any, scope: Scope) -> Al
         return column(ev, body.select, inner)
     found: list[Alt] = []
     for result in returns(ev, body.block, inner):
-        if result.query:
-            found += given(column(ev, result.node, result.scope), result.guard)
-        else:
-            found += given(values(ev, result.node, result.scope), result.guard)
+        with ev.under(result.guard):
+            read = column if result.query else values
+            found += given(read(ev, result.node, result.scope), result.guard)
     return tuple(dict.fromkeys(found))
 
 
@@ -276,10 +275,11 @@ def _when(ev: "Evaluator", function: Function, node: Any, scope: Scope, sign: bo
             return _row(ev, body.select, inner, sign)
         arms = []
         for result in returns(ev, body.block, inner):
-            if result.query:
-                arms.append(both((result.guard, _row(ev, result.node, result.scope, sign))))
-            else:
-                arms.append(both((result.guard, ev.truth(result.node, result.scope, sign=sign))))
+            with ev.under(result.guard):
+                if result.query:
+                    arms.append(both((result.guard, _row(ev, result.node, result.scope, sign))))
+                else:
+                    arms.append(both((result.guard, ev.truth(result.node, result.scope, sign=sign))))
         return _blame(function, either(arms))
     except NotUnderstood as error:
         return ((Unknown(f"{function.signature}: {error}", node),),)

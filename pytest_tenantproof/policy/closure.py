@@ -59,9 +59,10 @@ class Facts:
 
     def is_membership(self, column: Col) -> bool:
         """Whether a column is the tenant of one of the caller's own memberships; the guarded row proves nothing."""
-        table = self.rows[column.alias]
+        table = self.rows.get(column.alias)  # none: the argument of a function
         return (
             column.alias != 0
+            and table is not None
             and self.world.is_membership(table)
             and column.name in self.world.tenant_columns(table)
             and self.is_own(column.alias)

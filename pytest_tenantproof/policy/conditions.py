@@ -31,7 +31,7 @@ from pytest_tenantproof.policy.values import constant, elements, operator, value
 if TYPE_CHECKING:
     from pytest_tenantproof.policy.evaluate import Evaluator
 
-__all__ = ["fails", "is_condition", "truth", "when"]
+__all__ = ["fails", "is_condition", "never_null", "truth", "when"]
 
 _BOOL = {"t": True, "true": True, "yes": True, "on": True, "1": True, "y": True}
 _BOOL |= {"f": False, "false": False, "no": False, "off": False, "0": False, "n": False}
@@ -268,7 +268,7 @@ def never_null(ev: "Evaluator", node: Any, scope: Scope) -> bool:
         case ast.CoalesceExpr():
             return never_null(ev, node.args[-1], scope)
         case ast.ColumnRef():
-            return _is_found(node, scope)
+            return _is_found(node, scope) or _is_set(node, scope)
         case ast.FuncCall():
             return _function_never_null(ev, node, scope)
         case _:
@@ -294,6 +294,12 @@ def _function_never_null(ev: "Evaluator", node: Any, scope: Scope) -> bool:
 
 def _is_found(node: Any, scope: Scope) -> bool:
     return bool(scope.function) and len(node.fields) == 1 and getattr(node.fields[0], "sval", "") == "found"
+
+
+def _is_set(node: Any, scope: Scope) -> bool:
+    """Whether a name is a variable that is not NULL, where nothing else can be meant."""
+    plain = len(node.fields) == 1 and not scope.sources and scope.parent is None
+    return plain and getattr(node.fields[0], "sval", "") in scope.present
 
 
 def _variable(ev: "Evaluator", node: Any, scope: Scope, sign: bool) -> Dnf:

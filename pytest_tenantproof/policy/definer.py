@@ -1,5 +1,6 @@
 """SECURITY DEFINER functions: does the caller learn anything but what is about itself?"""
 
+from functools import partial
 from typing import Any
 
 from pglast import ast, enums
@@ -12,7 +13,7 @@ from pytest_tenantproof.policy.parse import calls, expression, function_body, st
 from pytest_tenantproof.policy.plpgsql import returns
 from pytest_tenantproof.policy.query import branches
 from pytest_tenantproof.policy.scope import Alts, Scope
-from pytest_tenantproof.policy.terms import Alt, NotUnderstood, Opaque
+from pytest_tenantproof.policy.terms import Alt, Col, NotUnderstood, both
 from pytest_tenantproof.policy.trust import Trust
 from pytest_tenantproof.policy.world import World
 
@@ -44,9 +45,13 @@ def leak(world: World, trust: Trust, function: Function) -> str:
         return str(error)
     if not ev.past_policies and function.arguments and function.signature not in trust.relied_on:
         return "reads no row that is tied to the caller"
-    for rows, where in ev.selects:
+    for rows, where, guards in ev.selects:
         for row in ev.past_policies.intersection(rows):
-            for conj in where:
+            try:
+                ways = both((where, *guards))
+            except NotUnderstood as error:
+                return str(error)
+            for conj in ways:
                 facts = Facts(world, conj, ev.rows, tenants=trust.tenants, users=trust.users)
                 if not (facts.is_own(row) or facts.is_bound(row)):
                     return f"reads rows of {ev.rows[row].name} that are not provably the caller's"
@@ -59,12 +64,12 @@ def _follow(ev: Evaluator, function: Function, seen: set[str], *, past_policies:
         return
     seen.add(function.signature)
     body = function_body(function)
-    unknown: Alts = (Alt(Opaque("is an argument")),)
+    passed = tuple(_argument(ev, function, at) for at in range(len(function.arguments)))
     pinned = function.setting("search_path")
     past = past_policies or function.security_definer
     scope = Scope(
-        parameters={name: unknown for name in body.parameters if name},
-        positional=tuple(unknown for _ in function.arguments),
+        parameters={name: passed[at] for at, name in enumerate(body.parameters) if name and at < len(passed)},
+        positional=passed,
         invoker=not past,
         path=ev.world.default_path if pinned is None else search_path(pinned),
         depth=1,
@@ -77,13 +82,32 @@ def _follow(ev: Evaluator, function: Function, seen: set[str], *, past_policies:
     if body.select is not None:
         _select(ev, body.select, scope)
         return
-    for node in texts:
-        _subqueries(ev, node, scope)
-    for result in returns(ev, body.block, scope):
-        if result.query:
-            _select(ev, result.node, result.scope)
-        else:
-            ev.values(result.node, result.scope)
+    for result in returns(ev, body.block, scope, visit=partial(_visit, ev)):
+        with ev.under(result.guard):
+            if not result.query:
+                ev.values(result.node, result.scope)
+
+
+def _argument(ev: Evaluator, function: Function, at: int) -> Alts:
+    """A value that the caller chooses, the same wherever the body names it. Its number is no row's."""
+    names = function.argument_names
+    return (Alt(Col(-ev.fresh(), names[at] if at < len(names) else "", function.arguments[at])),)
+
+
+def _visit(ev: Evaluator, kind: str, body: dict[str, Any], scope: Scope) -> None:
+    """Reads the subqueries of a statement's own expressions; those of the statements inside it come by themselves."""
+    if kind == "PLpgSQL_stmt_block":
+        return
+    if kind == "PLpgSQL_stmt_if":
+        texts = [*_texts(body["cond"]), *(t for arm in body.get("elsif_list", ()) for t in _conditions(arm))]
+    else:
+        texts = _texts(body)
+    for text in texts:
+        _subqueries(ev, _parsed(text), scope)
+
+
+def _conditions(arm: Any) -> list[str]:
+    return _texts(arm["PLpgSQL_if_elsif"]["cond"])
 
 
 def statements(function: Function) -> tuple[Any, ...]:

@@ -1,16 +1,42 @@
 """Reads expressions for one role: what they may be, and what holds where they are true."""
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from pytest_tenantproof.catalog.model import Function, Table
 from pytest_tenantproof.policy import calls, conditions, query, values
+from pytest_tenantproof.policy.parse import expression
 from pytest_tenantproof.policy.query import Branch
 from pytest_tenantproof.policy.scope import Alts, Scope
-from pytest_tenantproof.policy.terms import Alt, Col, Const, Dnf, Term, given
+from pytest_tenantproof.policy.terms import (
+    TRUE,
+    Alt,
+    Col,
+    Const,
+    Dnf,
+    Equal,
+    NotNull,
+    NotUnderstood,
+    Term,
+    Unknown,
+    both,
+    either,
+    given,
+)
 from pytest_tenantproof.policy.world import THIS, World
 
 __all__ = ["Evaluator"]
+
+
+_WAYS = 8
+
+
+def _said(atom: Equal | NotNull) -> Equal | NotNull:
+    """Without its source, which is another policy's than the one that is read."""
+    return replace(atom, source=None)
 
 
 class Evaluator:
@@ -31,7 +57,9 @@ class Evaluator:
         self.past_policies: set[int] = set()
         self.relied_on: set[str] = set()
         self.settings_read: set[str] = set()
-        self.selects: list[tuple[tuple[int, ...], Dnf]] = []
+        self.selects: list[tuple[tuple[int, ...], Dnf, tuple[Dnf, ...]]] = []
+        self._given: tuple[Dnf, ...] = ()
+        self._seeing: list[str] = [] if row is None else [row.name]
         self._numbers = itertools.count(1)
 
     def row_scope(self, table: Table) -> Scope:
@@ -51,6 +79,9 @@ class Evaluator:
 
     def when(self, node: Any, arm: Any, scope: Scope) -> Dnf:
         return conditions.when(self, node, arm, scope)
+
+    def never_null(self, node: Any, scope: Scope) -> bool:
+        return conditions.never_null(self, node, scope)
 
     def is_condition(self, node: Any) -> bool:
         return conditions.is_condition(node)
@@ -77,8 +108,8 @@ class Evaluator:
     def elements(self, node: Any, scope: Scope) -> Alts:
         return values.elements(self, node, scope)
 
-    def branches(self, select: Any, scope: Scope) -> tuple[Branch, ...]:
-        return query.branches(self, select, scope)
+    def branches(self, select: Any, scope: Scope, *, collapsed: bool = False) -> tuple[Branch, ...]:
+        return query.branches(self, select, scope, collapsed=collapsed)
 
     def rows_of(self, select: Any, scope: Scope) -> Alts:
         return query.column(self, select, scope)
@@ -97,8 +128,39 @@ class Evaluator:
         return number
 
     def selected(self, rows: tuple[int, ...], where: Dnf) -> None:
-        """Notes the rows that one SELECT reads, and when it returns them."""
-        self.selects.append((rows, where))
+        """Notes the rows that one SELECT reads, when it returns them, and what holds where it is run."""
+        self.selects.append((rows, where, self._given))
+
+    @contextmanager
+    def under(self, guard: Dnf) -> Iterator[None]:
+        """Where the guard holds: what is evaluated inside is reached no other way."""
+        before = self._given
+        self._given = (*before, guard)
+        try:
+            yield
+        finally:
+            self._given = before
+
+    def visible(self, table: Table, number: int) -> Dnf:
+        """What holds of each row of a table that the role sees: its own SELECT policies. What they say that is not
+        understood is left out, and so is everything where a table is looked up to decide about itself."""
+        permissive, restrictive = self.world.shown_by(table, self.role)
+        if not permissive or table.name in self._seeing:
+            return TRUE
+        columns: dict[str, Alts] = {c.name: (Alt(Col(number, c.name, c.type)),) for c in table.columns}
+        scope = Scope(sources={THIS: columns}, aliases={table.name.rpartition(".")[2].strip('"'): THIS})
+        self._seeing.append(table.name)
+        try:
+            parts = [
+                [self.truth(expression(t), scope, sign=True) for t in texts] for texts in (permissive, restrictive)
+            ]
+            found = both((either(parts[0]), *parts[1]))
+        except NotUnderstood:
+            return TRUE
+        finally:
+            self._seeing.pop()
+        known = dict.fromkeys(tuple(_said(a) for a in conj if not isinstance(a, Unknown)) for conj in found)
+        return tuple(known) if len(known) <= _WAYS else TRUE
 
     def fresh(self) -> int:
         return next(self._numbers)

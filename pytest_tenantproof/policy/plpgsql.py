@@ -1,5 +1,6 @@
 """PL/pgSQL bodies -> what they may return, by following assignments, IF, RAISE and RETURN."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ from pytest_tenantproof.policy.terms import TRUE, Alt, Dnf, NotUnderstood, Opaqu
 if TYPE_CHECKING:
     from pytest_tenantproof.policy.evaluate import Evaluator
 
-__all__ = ["Return", "returns"]
+__all__ = ["Return", "Visit", "returns"]
+
+Visit = Callable[[str, dict[str, Any], Scope], None]
 
 _ERROR = 21
 
@@ -38,22 +41,24 @@ class _Path:
 @dataclass(slots=True)
 class _Run:
     ev: "Evaluator"
-    variables: tuple[str, ...]
+    visit: Visit | None
     found: list[Return] = field(default_factory=list)
 
 
-def returns(ev: "Evaluator", function: Any, scope: Scope) -> tuple[Return, ...]:
-    """Every value the function may return. Raises NotUnderstood for statements that are not modelled."""
+def returns(ev: "Evaluator", function: Any, scope: Scope, visit: Visit | None = None) -> tuple[Return, ...]:
+    """Every value the function may return. Raises NotUnderstood for statements that are not modelled.
+
+    `visit` is shown each statement (its kind and body) with the variables as they are when it is reached.
+    """
     try:
-        return _returns(ev, function, scope)
+        return _returns(ev, function, scope, visit)
     except (KeyError, IndexError, TypeError) as error:
         # A statement of another shape than those that are modelled, e.g. RETURN QUERY EXECUTE.
         raise NotUnderstood("a PL/pgSQL statement that is not modelled") from error
 
 
-def _returns(ev: "Evaluator", function: Any, scope: Scope) -> tuple[Return, ...]:
-    names = tuple(_variable(datum) for datum in function["datums"])
-    run = _Run(ev, names)
+def _returns(ev: "Evaluator", function: Any, scope: Scope, visit: Visit | None) -> tuple[Return, ...]:
+    run = _Run(ev, visit)
     path = _Path(scope)
     for datum in function["datums"]:
         _declare(run, datum, path)
@@ -61,17 +66,16 @@ def _returns(ev: "Evaluator", function: Any, scope: Scope) -> tuple[Return, ...]
     return tuple(run.found)
 
 
-def _variable(datum: dict[str, Any]) -> str:
-    return str(next(iter(datum.values())).get("refname", ""))
-
-
 def _declare(run: _Run, datum: dict[str, Any], path: _Path) -> None:
     body = datum.get("PLpgSQL_var")
     if body is None or body["refname"] in path.scope.parameters:
         return
     default = body.get("default_val")
+    if default and run.visit:
+        run.visit("PLpgSQL_var", body, path.scope)
     alts = _alts(run, default, path) if default else ()
-    path.scope = path.scope.bind(body["refname"], alts)
+    present = bool(default) and run.ev.never_null(expression(_text(default)), path.scope)
+    path.scope = path.scope.bind(body["refname"], alts, present=present)
 
 
 def _text(item: dict[str, Any]) -> str:
@@ -96,7 +100,7 @@ def _forgotten(scope: Scope) -> Scope:
     unknown: Alts = (Alt(Opaque("is read in an exception handler")),)
     passed = set(scope.positional)
     kept = {name: alts if alts in passed else unknown for name, alts in scope.parameters.items()}
-    return replace(scope, parameters=kept, found=TRUE)
+    return replace(scope, parameters=kept, found=TRUE, present=frozenset())
 
 
 def _statements(run: _Run, statements: Any, paths: list[_Path]) -> list[_Path]:
@@ -104,39 +108,44 @@ def _statements(run: _Run, statements: Any, paths: list[_Path]) -> list[_Path]:
         if not paths:
             return paths
         kind, body = next(iter(item.items()))
-        paths = _statement(run, kind, body, paths)
+        paths = [after for path in paths for after in _reached(run, kind, body, path)]
     return paths
 
 
-def _statement(run: _Run, kind: str, body: dict[str, Any], paths: list[_Path]) -> list[_Path]:
+def _reached(run: _Run, kind: str, body: dict[str, Any], path: _Path) -> list[_Path]:
+    with run.ev.under(path.guard):
+        if run.visit:
+            run.visit(kind, body, path.scope)
+        return _statement(run, kind, body, path)
+
+
+def _statement(run: _Run, kind: str, body: dict[str, Any], path: _Path) -> list[_Path]:
     match kind:
         case "PLpgSQL_stmt_block":
-            return _block(run, body, paths)
+            return _block(run, body, [path])
         case "PLpgSQL_stmt_return":
-            return _return(run, body, paths)
+            return _return(run, body, path)
         case "PLpgSQL_stmt_return_query":
-            for path in paths:
-                run.found.append(Return(statement(_text(body["query"])), path.scope, path.guard, query=True))
-            return paths
+            run.found.append(Return(statement(_text(body["query"])), path.scope, path.guard, query=True))
+            return [path]
         case "PLpgSQL_stmt_raise":
-            return [] if body.get("elog_level", _ERROR) >= _ERROR else paths
+            return [] if body.get("elog_level", _ERROR) >= _ERROR else [path]
         case "PLpgSQL_stmt_if":
-            return [after for path in paths for after in _if(run, body, path)]
+            return _if(run, body, path)
         case "PLpgSQL_stmt_assign":
-            return [_assign(run, body, path) for path in paths]
+            return [_assign(run, body, path)]
         case "PLpgSQL_stmt_execsql":
-            return [_select_into(run, body, path) for path in paths]
+            return [_select_into(run, body, path)]
         case "PLpgSQL_stmt_perform":
-            return [_perform(run, body, path) for path in paths]
+            return [_perform(run, body, path)]
         case _:
             raise NotUnderstood(f"{kind.removeprefix('PLpgSQL_stmt_').upper()} in PL/pgSQL")
 
 
-def _return(run: _Run, body: dict[str, Any], paths: list[_Path]) -> list[_Path]:
+def _return(run: _Run, body: dict[str, Any], path: _Path) -> list[_Path]:
     if "expr" in body:
-        node = expression(_text(body["expr"]))
-        run.found += [Return(node, path.scope, path.guard) for path in paths]
-    elif "expr" not in body and "retvarno" in body:
+        run.found.append(Return(expression(_text(body["expr"])), path.scope, path.guard))
+    elif "retvarno" in body:
         raise NotUnderstood("RETURN of a variable")
     return []
 
@@ -164,13 +173,15 @@ def _assign(run: _Run, body: dict[str, Any], path: _Path) -> _Path:
     name = name.strip().removesuffix(":").strip()
     if name not in path.scope.parameters:
         raise NotUnderstood("an assignment to a field or an element")
-    return _Path(path.scope.bind(name, run.ev.values(expression(value), path.scope)), path.guard)
+    node = expression(value)
+    present = run.ev.never_null(node, path.scope)
+    return _Path(path.scope.bind(name, run.ev.values(node, path.scope), present=present), path.guard)
 
 
 def _select_into(run: _Run, body: dict[str, Any], path: _Path) -> _Path:
     select = statement(_text(body["sqlstmt"]))
-    branches = run.ev.branches(select, path.scope)
-    exists = either(branch.where for branch in branches)
+    branches = run.ev.branches(select, path.scope, collapsed=True)
+    exists = either(TRUE if branch.collapses else branch.where for branch in branches)
     scope = replace(path.scope, found=exists)
     if body.get("into"):
         target = body["target"].get("PLpgSQL_row")
@@ -179,10 +190,21 @@ def _select_into(run: _Run, body: dict[str, Any], path: _Path) -> _Path:
         for at, into in enumerate(target["fields"]):
             found: list[Alt] = []
             for branch in branches:
-                if at < len(branch.targets):
+                if branch.collapses:
+                    found.append(Alt(Opaque("is an aggregate, which is there even where no row is")))
+                elif at < len(branch.targets):
                     found += given(run.ev.values(branch.targets[at], branch.scope), branch.where)
-            scope = scope.bind(into["name"], tuple(found))
+            present = _one_row(select) and run.ev.never_null(select.targetList[at].val, path.scope)
+            scope = scope.bind(into["name"], tuple(found), present=present)
     return _Path(scope, path.guard)
+
+
+def _one_row(select: Any) -> bool:
+    """Whether a SELECT gives one row whatever there is: it reads no table."""
+    return not any(
+        getattr(select, name)
+        for name in ("fromClause", "whereClause", "havingClause", "limitCount", "limitOffset", "valuesLists", "op")
+    )
 
 
 def _perform(run: _Run, body: dict[str, Any], path: _Path) -> _Path:

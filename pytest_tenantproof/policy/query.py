@@ -173,7 +173,7 @@ def _table(ev: "Evaluator", item: Any, scope: Scope) -> Dnf:
     number = ev.read(table, invoker=scope.invoker)
     columns: dict[str, Alts] = {c.name: (Alt(Col(number, c.name, c.type)),) for c in table.columns}
     scope.sources[alias] = _renamed(columns, item.alias)
-    return TRUE
+    return ev.visible(table, number) if scope.invoker else TRUE
 
 
 def _renamed(columns: dict[str, Alts], alias: Any) -> dict[str, Alts]:

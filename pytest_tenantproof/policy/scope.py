@@ -16,8 +16,8 @@ class Scope:
 
     `invoker`: whether tables are read with the caller's rights. `path`: the schemas that unqualified names
     are looked up in; empty for policy expressions, where Postgres qualified every name. `found`: what holds
-    where PL/pgSQL's FOUND is true. `aliases`: other names of a source. `function`: the function whose
-    body this is, for messages.
+    where PL/pgSQL's FOUND is true. `present`: variables that are not NULL. `aliases`: other names of a source.
+    `function`: the function whose body this is, for messages.
     """
 
     sources: dict[str, dict[str, Alts]] = field(default_factory=dict)
@@ -30,6 +30,7 @@ class Scope:
     depth: int = 0
     function: str = ""
     found: Dnf = TRUE
+    present: frozenset[str] = frozenset()
     merged: frozenset[str] = frozenset()
     aliases: dict[str, str] = field(default_factory=dict)
 
@@ -39,9 +40,10 @@ class Scope:
             self, sources={}, parameters={}, ctes=dict(self.ctes), parent=self, merged=frozenset(), aliases={}
         )
 
-    def bind(self, name: str, alts: Alts) -> "Scope":
-        """The same scope after a variable was set."""
-        return replace(self, parameters={**self.parameters, name: alts})
+    def bind(self, name: str, alts: Alts, *, present: bool = False) -> "Scope":
+        """The same scope after a variable was set, to what is never NULL where it is `present`."""
+        known = self.present | {name} if present else self.present - {name}
+        return replace(self, parameters={**self.parameters, name: alts}, present=known)
 
     def lookup(self, parts: tuple[str, ...]) -> Alts:
         """Raises NotUnderstood for a name that is unknown, ambiguous or a whole row."""

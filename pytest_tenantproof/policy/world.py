@@ -155,6 +155,15 @@ class World:
             return CLAIMS, (setting.removeprefix(_ONE_CLAIM),)
         return setting, ()
 
+    def shown_by(self, table: Table, role: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The texts of the permissive and of the restrictive SELECT policies that bind a role, if any do."""
+        if not role or self.bypasses(table, role):
+            return (), ()
+        named = self.graph.acts_as(role)
+        mine = [p for p in table.policies if p.command in ("ALL", "SELECT") and not named.isdisjoint(p.roles)]
+        texts = [(p.permissive, self.canonical(table, p.using)) for p in mine if p.using]
+        return tuple(t for permissive, t in texts if permissive), tuple(t for permissive, t in texts if not permissive)
+
     def bypasses(self, table: Table, role: str) -> str:
         """Why row security does not bind the role on this table; "" where it does."""
         if not table.row_security:
