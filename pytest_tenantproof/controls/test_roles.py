@@ -72,11 +72,14 @@ def test_no_undeclared_dangerous_role(catalog: Catalog, findings: Findings) -> N
 def test_client_roles_reach_nobody(catalog: Catalog, findings: Findings) -> None:
     """A client role that is a member of the service role or of an owner can switch row security off.
 
-    The whole membership graph counts, by INHERIT, SET and ADMIN alike.
+    The whole membership graph counts, by INHERIT, SET and ADMIN alike. Who comes without a login must not become one
+    who has one.
     """
     for role in catalog.client_roles:
         reached = catalog.graph.becomes(role) - {role, "PUBLIC"}
-        harmless = {name for name in reached if name in catalog.client_roles or catalog.is_powerless(name)}
+        anonymous = catalog.settings.anonymous_roles
+        fellows = {name for name in catalog.client_roles if role not in anonymous or name in anonymous}
+        harmless = {name for name in reached if name in fellows or catalog.is_powerless(name)}
         for other in sorted(reached - harmless):
             fix = f"REVOKE {other} FROM {role};"
             findings.add(role, f"can act as {other} through membership", fix=fix, role=role)

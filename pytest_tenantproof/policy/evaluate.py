@@ -143,7 +143,13 @@ class Evaluator:
 
     def visible(self, table: Table, number: int) -> Dnf:
         """What holds of each row of a table that the role sees: its own SELECT policies. What they say that is not
-        understood is left out, and so is everything where a table is looked up to decide about itself."""
+        understood is left out, and so is everything where a table is looked up to decide about itself.
+
+        Memberships and the registry count only for what a policy itself asks of them: what they show their members
+        is wider by the next policy, for colleagues, say, and every table that looks them up with it.
+        """
+        if self.world.is_membership(table) or table.name == self.world.settings.tenant_table:
+            return TRUE
         permissive, restrictive = self.world.shown_by(table, self.role)
         if not permissive or table.name in self._seeing:
             return TRUE

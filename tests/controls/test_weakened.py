@@ -24,6 +24,7 @@ CASES = {
         " return null; end $$; create trigger s after insert on public.memberships for each row"
         " execute function private.support()",
     ): Outcome.FAILED,
+    ("TP212", "grant authenticated to anon with admin true, inherit false, set false"): Outcome.FAILED,
     (
         "TP510",
         "alter table public.audit_events alter actor_role set default current_setting('app.actor', true)",

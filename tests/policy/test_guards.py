@@ -73,7 +73,7 @@ LOOK_UPS = {
     f"{BY_PROJECT}; {GUARD} (EXISTS (SELECT FROM one o WHERE o.project_id = projects.id))": False,
     "CREATE POLICY a ON one TO authenticated USING (tenant_id IN (SELECT m.tenant_id FROM members m));"
     " ALTER TABLE members ENABLE ROW LEVEL SECURITY; CREATE POLICY m ON members TO authenticated"
-    " USING (user_id = auth.uid())": True,
+    " USING (user_id = auth.uid())": False,
     "CREATE POLICY a ON one TO authenticated USING (tenant_id IN (SELECT m.tenant_id FROM members m));"
     " ALTER TABLE members ENABLE ROW LEVEL SECURITY; CREATE POLICY m ON members TO authenticated"
     " USING (user_id = auth.uid() OR role = 'admin')": False,
