@@ -5,11 +5,18 @@ Guesses by names and keys, for a person to confirm; nothing is taken for harmles
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+from pglast import ast, enums
+from pglast.stream import RawStream
 
 from pytest_tenantproof.catalog import Snapshot
 from pytest_tenantproof.catalog.compare import PLATFORM
 from pytest_tenantproof.catalog.model import Function, Table
+from pytest_tenantproof.catalog.names import singular
+from pytest_tenantproof.catalog.recording import parsed
 
 __all__ = ["RECORDS", "Guess", "guess"]
 
@@ -27,7 +34,7 @@ _COLUMNS = (
 _USERS = ("user_id", "profile_id", "member_id", "account_user_id")
 
 
-_SETTING = re.compile(r"current_setting\('([\w.]+)'")
+_SETTING = re.compile(r"current_setting\((?:CAST\()?'([\w.]+)'")
 RECORDS = ("public.backup_runs", "public.canary_runs", "public.restore_drills")
 """This tool's own records (migrations/003, 004): global, and the only tables that are taken for such unasked."""
 
@@ -57,7 +64,7 @@ def guess(snapshot: Snapshot) -> Guess:
     """Reads a catalog for the product's own names; the person confirms them in the written file."""
     own = [t for t in snapshot.tables if t.schema not in PLATFORM and t.kind in ("table", "partitioned")]
     counted = Counter(c.name for t in own for c in t.columns if _bare(c.name) in map(_bare, _COLUMNS))
-    columns = tuple(name for name, _ in counted.most_common(1))
+    columns = tuple(name for name, _ in counted.most_common(1)) or _most_referenced(own)
     tenants = [t for t in own if any(t.column(name) for name in columns)]
     members = tuple(t.name for t in tenants if _is_membership(t, columns))
     roles = {r.name for r in snapshot.roles}
@@ -65,13 +72,15 @@ def guess(snapshot: Snapshot) -> Guess:
     registry = _registry(tenants, columns)
     users = _users_tables(tenants, members)
     rest = [t for t in own if t not in tenants and t.name not in (registry, *users) and not t.is_partition]
+    accessors = [f for f in snapshot.functions if _is_accessor(f, columns)]
+    compared = _compared_with(tenants, columns)
     children = tuple((t.name, column) for t in rest if (column := _column_to({x.name for x in tenants}, t)))
     return Guess(
         tenant_table=registry,
         tenant_columns=columns,
         schemas=tuple(sorted({t.schema for t in tenants})),
         membership_tables=members,
-        user_column=next((u for t in tenants if t.name in members for u in _user_columns(t)), "user_id"),
+        user_column=_user_column([t for t in tenants if t.name in members]),
         child_tables=children,
         global_tables=tuple(
             t.name
@@ -79,14 +88,22 @@ def guess(snapshot: Snapshot) -> Guess:
             if t.schema in {x.schema for x in tenants} and t.name not in {*RECORDS, *(name for name, _ in children)}
         ),
         records=tuple(t.name for t in own if t.name in RECORDS),
-        accessors=tuple(sorted({f"{f.name}()" for f in snapshot.functions if _is_accessor(f, columns)})),
+        accessors=tuple(sorted({f"{f.name}()" for f in accessors})) or compared,
         audit_tables=audit,
         client_roles=_clients(snapshot, tenants),
-        client_settings=_settings_in(tenants),
+        client_settings=_settings_in(*(f.body for f in accessors), *compared),
         user_tables=users,
         service_roles=tuple(r for r in ("service_role",) if r in roles),
         scoped_roles=tuple(r for r in ("app_scoped",) if r in roles),
     )
+
+
+def _most_referenced(own: list[Table]) -> tuple[str, ...]:
+    """Where no column has a known name: the one by which most tables point at one and the same, users aside."""
+    keys = [c for t in own for c in t.constraints if c.kind == "foreign" and len(c.columns) == 1 and c.target != t.name]
+    keys = [c for c in keys if singular(_bare(c.target.rpartition(".")[2].strip('"'))) not in ("user", "profile")]
+    counted = Counter((c.columns[0], c.target) for c in keys)
+    return tuple(column for (column, _), tables in counted.most_common(1) if tables > 1)
 
 
 def _bare(name: str) -> str:
@@ -114,6 +131,12 @@ def _user_columns(table: Table) -> list[str]:
     return named or profile
 
 
+def _user_column(members: list[Table]) -> str:
+    """A column by a user's name before a key of its own: of tables without it the key is known to be the user's."""
+    named = [u for t in members for u in _user_columns(t)[:1]]
+    return next((u for u in named if _bare(u) in map(_bare, _USERS)), next(iter(named), "user_id"))
+
+
 def _clients(snapshot: Snapshot, tenants: list[Table]) -> tuple[str, ...]:
     """The platform's roles where this database uses them; else what the application logs in as."""
     names = {r.name for r in snapshot.roles}
@@ -136,11 +159,40 @@ def _users_tables(tenants: list[Table], members: tuple[str, ...]) -> tuple[str, 
     return tuple(sorted({c.target for t, c in keys if list(c.columns) == _user_columns(t)[:1]}))
 
 
-def _settings_in(tenants: list[Table]) -> tuple[str, ...]:
-    """Settings of the product's own that its policies read."""
-    texts = [text for t in tenants for p in t.policies for text in (p.using, p.check)]
+def _settings_in(*texts: str) -> tuple[str, ...]:
+    """Settings of the product's own that the texts read."""
     found = {name for text in texts for name in _SETTING.findall(text)}
     return tuple(sorted(name for name in found if not name.startswith("request.")))
+
+
+def _compared_with(tenants: list[Table], columns: tuple[str, ...]) -> tuple[str, ...]:
+    """What most policies compare the tenant's column with, where that is a setting of the product's own."""
+    texts = [text for t in tenants for p in t.policies for text in (p.using, p.check) if _SETTING.search(text)]
+    found = Counter(side for text in texts for side in _sides(text, columns))
+    return tuple(side for side, _ in found.most_common(1))
+
+
+def _sides(text: str, columns: tuple[str, ...]) -> Iterator[str]:
+    """Of each `column = expression` the expression, where it reads a setting and no column."""
+    for node in _nodes(parsed(f"SELECT {text}")):
+        if not (isinstance(node, ast.A_Expr) and node.kind == enums.A_Expr_Kind.AEXPR_OP and node.name[0].sval == "="):
+            continue
+        for one, other in ((node.lexpr, node.rexpr), (node.rexpr, node.lexpr)):
+            if not (isinstance(one, ast.ColumnRef) and one.fields[-1].sval in columns):
+                continue
+            shown = RawStream()(other)
+            if _SETTING.search(shown) and not any(isinstance(n, ast.ColumnRef) for n in _nodes(other)):
+                yield shown
+
+
+def _nodes(node: Any) -> Iterator[Any]:
+    if isinstance(node, ast.Node):
+        yield node
+        for name in node:
+            yield from _nodes(getattr(node, name))
+    elif isinstance(node, tuple):
+        for item in node:
+            yield from _nodes(item)
 
 
 def _column_to(parents: set[str], table: Table) -> str:

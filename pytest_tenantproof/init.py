@@ -45,8 +45,8 @@ def _trusted_settings(found: Guess) -> str:
     if not found.client_settings:
         return ""
     return (
-        "# Policies read these settings. Whoever runs SQL of their own can set them: trust them only where clients\n"
-        "# cannot, and name them in trusted_tenant_expressions too.\n"
+        "# The caller is told by these settings. Whoever runs SQL of their own can set them: trust them only where\n"
+        "# clients cannot.\n"
         f"# trusted_settings = {_listed(found.client_settings)}\n"
     )
 

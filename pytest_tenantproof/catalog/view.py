@@ -12,6 +12,7 @@ from pytest_tenantproof.catalog.canonical import digest, part_digests
 from pytest_tenantproof.catalog.model import Column, Constraint, Function, Grant, Role, Snapshot, Table
 from pytest_tenantproof.catalog.references import reference_problems
 from pytest_tenantproof.catalog.roles import RoleGraph
+from pytest_tenantproof.catalog.users import user_column
 from pytest_tenantproof.config import Reference, Settings
 from pytest_tenantproof.errors import CatalogError
 from pytest_tenantproof.model import Finding
@@ -113,6 +114,11 @@ class Catalog:
             if column := table.column(name):
                 return column
         return None
+
+    def user_column(self, table: Table) -> Column | None:
+        """The column that names the user whose row it is, where the table has one."""
+        name = user_column(table, self.settings, is_user=self.kind(table) is Kind.USER)
+        return table.column(name) if name else None
 
     def of_kind(self, *kinds: Kind) -> tuple[Table, ...]:
         """Relations that store rows (no views, no sequences) of these kinds."""

@@ -1,12 +1,22 @@
 """1xx: every row says whose it is."""
 
+import re
+
 from pytest_tenantproof.catalog import Catalog, Kind
 from pytest_tenantproof.catalog.expressions import same_expression
+from pytest_tenantproof.catalog.model import Index
 from pytest_tenantproof.catalog.names import LOOKUPS, foreign_key_hints, singular, snake
 from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._bound import prover
 from pytest_tenantproof.controls._maps import ACCESS, INTEGRITY
 from pytest_tenantproof.model import Severity
+
+_ALIVE = re.compile(r"\(?\w*(deleted|archived|removed|revoked)\w* IS NULL\)?")
+
+
+def _is_unique_among_the_living(index: Index) -> bool:
+    """A unique index over all rows, or over those that were not deleted softly."""
+    return index.unique and index.valid and (not index.predicate or bool(_ALIVE.fullmatch(index.predicate)))
 
 
 @control(
@@ -187,7 +197,7 @@ def test_registry_lookups_are_unique(catalog: Catalog, findings: Findings) -> No
     if registry is None:
         findings.add(catalog.settings.tenant_table, "the tenant registry does not exist")
         return
-    unique = {i.columns for i in registry.indexes if i.unique and i.valid and not i.predicate}
+    unique = {i.columns for i in registry.indexes if _is_unique_among_the_living(i)}
     for column in registry.columns:
         by_expression = any(
             i.unique and "" in i.columns and f"({column.name})" in i.definition for i in registry.indexes
@@ -213,7 +223,7 @@ def test_memberships_are_anchored(catalog: Catalog, findings: Findings) -> None:
         keys = [c for c in table.constraints if c.kind == "foreign" and catalog.holds(c)]
         if not any(user in c.columns and c.target in catalog.settings.user_tables for c in keys):
             findings.add(table, f"{user} has no enforced foreign key to the user table")
-        unique = (set(i.columns) for i in table.indexes if i.unique and i.valid and not i.predicate)
+        unique = (set(i.columns) for i in table.indexes if _is_unique_among_the_living(i))
         if column and not any(columns and columns <= {user, column.name} for columns in unique):
             findings.add(table, f"no unique key on ({column.name}, {user})")
         user_column = table.column(user)

@@ -15,6 +15,7 @@ from pytest_tenantproof.model import Severity
 _OPAQUE = frozenset({"uuid"})
 
 
+_SECRET = re.compile(r"(^|_)(token|secret|nonce)(_?hash|_?digest)?$|(^|_)(hash|digest)$|(Token|Secret|Hash|Digest)$")
 _RANDOM = re.compile(r"\b(gen_random_uuid|uuid_generate_v4|uuidv[47]|gen_random_bytes|nanoid|gen_ulid)\(")
 
 
@@ -26,6 +27,15 @@ def _is_opaque_key(table: Table, index: Index) -> bool:
     column = columns[0]
     drawn = column.identity or column.default.startswith("nextval(") or _RANDOM.search(column.default)
     return column.type in _OPAQUE or bool(drawn)
+
+
+def _is_secret(catalog: Catalog, table: Table, name: str) -> bool:
+    """A column whose values nobody can guess: drawn at random by its default, or a token, its hash or digest."""
+    column = table.column(name)
+    if column is None:
+        return False
+    called = (f.body for f in catalog.snapshot.functions if column.default.startswith(f"{f.name}("))
+    return bool(_SECRET.search(name)) or any(_RANDOM.search(text) for text in (column.default, *called))
 
 
 @control(
@@ -43,7 +53,7 @@ def test_unique_keys_include_the_tenant(catalog: Catalog, findings: Findings) ->
     """A unique key across tenants answers 'does anybody have this?' and lets one tenant squat another's names.
 
     Row security does not help: uniqueness is checked on rows the caller cannot see. Primary keys made of
-    random uuids or drawn numbers are fine, and so is any key that contains one.
+    random uuids or drawn numbers are fine, and so is any key that contains one, or a secret that nobody can guess.
     """
     for table in catalog.tenant_tables:
         column = catalog.tenant_column(table)
@@ -52,6 +62,8 @@ def test_unique_keys_include_the_tenant(catalog: Catalog, findings: Findings) ->
             if not (index.unique or index.exclusion) or column is None or column.name in index.columns:
                 continue
             if opaque & set(index.columns) or (index.primary and _is_opaque_key(table, index)):
+                continue
+            if any(_is_secret(catalog, table, name) for name in index.columns):
                 continue
             kind = "exclusion constraint" if index.exclusion else "unique key"
             findings.add(table, f"{kind} {index.name} spans tenants: it lacks {column.name}")

@@ -50,6 +50,18 @@ class Facts:
         column = self.world.user_column(self.rows[row])
         return column is not None and self.is_user(Col(row, column))
 
+    def is_colleague(self, row: int) -> bool:
+        """Whether the row is a user whom another row names as a member of the caller's tenant."""
+        column = self.world.user_column(self.rows[row])
+        return column is not None and any(
+            other != row
+            and self.world.is_membership(table)
+            and (user := self.world.user_column(table)) is not None
+            and self.closure.same(Col(other, user), Col(row, column))
+            and self._bound(other, frozenset())
+            for other, table in self.rows.items()
+        )
+
     def is_tenant(self, term: Term) -> bool:
         """Whether a value is provably the caller's tenant."""
         return any(

@@ -91,7 +91,7 @@ class Prover:
         """Everything that the proofs of all commands depend on, where none is tied to its table."""
         said = tuple((p.command, p.permissive, *self._both(table, p)) for p in policies)
         texts = tuple(text for _, _, using, check in said for text in (using, check))
-        return (said, role, self._goal(table, "USING"), self.world.shape(table, texts))
+        return (said, role, self._goal(table, "SELECT", "USING"), self.world.shape(table, texts))
 
     def _both(self, table: Table, policy: Policy) -> tuple[str, str]:
         return self.world.canonical(table, policy.using), self.world.canonical(table, policy.check)
@@ -115,10 +115,10 @@ class Prover:
 
     def _open(self, table: Table, role: str, command: str, clause: str, texts: tuple[str, ...]) -> _Open:
         """(reason, expression) where the AND of the texts does not bind the row."""
-        key = (texts, role, self._goal(table, clause), self.world.shape(table, texts))
+        key = (texts, role, self._goal(table, command, clause), self.world.shape(table, texts))
         if key in self._cache:
             return self._cache[key]
-        proof = _Proof(self, table, role, clause)
+        proof = _Proof(self, table, role, command, clause)
         found = tuple(dict.fromkeys(proof.refuted(texts)))
         if not proof.tied_to_table:
             self._cache[key] = found
@@ -132,9 +132,20 @@ class Prover:
         check = self.world.canonical(table, f"({name} = ({text}))")
         return not self._open(table, role, "INSERT", "WITH CHECK", (check,))
 
-    def _goal(self, table: Table, clause: str) -> tuple[object, ...]:
-        own = clause == "USING" and self.world.is_own_kind(table)
-        return (own, self.world.derived.get(table.name))
+    def _goal(self, table: Table, command: str, clause: str) -> tuple[object, ...]:
+        return (self.owned(table, clause), self.shown(table, command), self.world.derived.get(table.name))
+
+    def shown(self, table: Table, command: str) -> bool:
+        """Whether a row may be shown to all members of a tenant: users, who may be members of others as well."""
+        return command == "SELECT" and self.world.is_user(table) and not self.world.tenant_columns(table)
+
+    def owned(self, table: Table, clause: str) -> bool:
+        """Whether it is enough that a row is the caller's own: its membership, as it stands, or its user.
+
+        Not for a membership that is written: whoever could name himself a member would join any tenant.
+        """
+        user = self.world.is_user(table) and not self.world.tenant_columns(table)
+        return self.world.is_own_kind(table) and (clause == "USING" or (user and not self.world.is_membership(table)))
 
     def facts(self, ev: Evaluator, conj: Conj) -> Facts:
         return Facts(self.world, conj, ev.rows, tenants=self.trust.tenants, users=self.trust.users)
@@ -211,11 +222,12 @@ class Prover:
 class _Proof:
     """One attempt for one table, role and clause."""
 
-    def __init__(self, prover: Prover, table: Table, role: str, clause: str) -> None:
+    def __init__(self, prover: Prover, table: Table, role: str, command: str, clause: str) -> None:
         self.prover = prover
         self.world = prover.world
         self.table = table
-        self.own = clause == "USING" and self.world.is_own_kind(table)
+        self.own = prover.owned(table, clause)
+        self.user = prover.shown(table, command)
         self.ev = prover.evaluator(table, role)
         self.scope = self.ev.row_scope(table)
         self.tied_to_table = False
@@ -238,7 +250,7 @@ class _Proof:
         derived = self.world.derived.get(self.table.name)
         if derived is not None:
             return self._is_derived(derived, facts)
-        bound = (self.own and facts.is_own(0)) or facts.is_bound(0)
+        bound = (self.own and facts.is_own(0)) or facts.is_bound(0) or (self.user and facts.is_colleague(0))
         self.tied_to_table |= facts.extended
         return bound
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from pytest_tenantproof.catalog.model import Constraint, Function, Snapshot, Table
 from pytest_tenantproof.catalog.roles import RoleGraph
+from pytest_tenantproof.catalog.users import user_column
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.policy.parse import names
 
@@ -114,7 +115,11 @@ class World:
 
     def is_own_kind(self, table: Table) -> bool:
         """Whether a row may belong to its user rather than to a tenant: memberships and identities."""
-        return self.is_membership(table) or self.named(table, self.settings.user_tables)
+        return self.is_membership(table) or self.is_user(table)
+
+    def is_user(self, table: Table) -> bool:
+        """Whether a row is a user."""
+        return self.named(table, self.settings.user_tables)
 
     def shape(self, table: Table, texts: tuple[str, ...]) -> object:
         """What else than its texts a proof about the table's own row depends on."""
@@ -130,15 +135,8 @@ class World:
         return _renamed(bare, text)
 
     def user_column(self, table: Table) -> str | None:
-        """The column of a membership table that holds the user; else its only reference to a user table."""
-        if table.column(self.settings.user_column):
-            return self.settings.user_column
-        found = {
-            c.columns[0]
-            for c in table.constraints
-            if c.kind == "foreign" and c.target in self.settings.user_tables and len(c.columns) == 1
-        }
-        return found.pop() if len(found) == 1 else None
+        """The column that names the user whose row it is; see catalog.users."""
+        return user_column(table, self.settings, is_user=self.is_user(table))
 
     def is_membership(self, table: Table) -> bool:
         return self.named(table, self.settings.membership_tables)

@@ -173,8 +173,9 @@ def _attacks(attack: _Attack, before: Any) -> Iterator[Attempt]:
     target, table = attack.target, attack.table.name
     seen = f"SELECT EXISTS (SELECT FROM {table} WHERE {' OR '.join(_foreign(attack))})"
     yield attack.attempt("SELECT", seen, lambda c: _found(c.fetchone()[0]), "SELECT")
-    yield attack.attempt("UPDATE", target.steal, attack.changed(before, "changed another tenant's row"), "UPDATE")
-    yield attack.attempt("DELETE", target.delete, attack.changed(before, "deleted another tenant's row"), "DELETE")
+    steal, delete = _sparing(attack, target.steal), _sparing(attack, target.delete)
+    yield attack.attempt("UPDATE", steal, attack.changed(before, "changed another tenant's row"), "UPDATE")
+    yield attack.attempt("DELETE", delete, attack.changed(before, "deleted another tenant's row"), "DELETE")
     if target.insert:
         yield attack.attempt("INSERT", target.insert, lambda c: _wrote(c.rowcount), "INSERT")
     yield _copies_out(attack)
@@ -183,6 +184,14 @@ def _attacks(attack: _Attack, before: Any) -> Iterator[Attempt]:
         yield attack.copy_in(f"COPY {table} ({columns}) FROM STDIN")
     if target.move and attack.identity.lawful:
         yield attack.attempt("MOVE", target.move, lambda c: _moved(c.rowcount), "UPDATE")
+
+
+def _sparing(attack: _Attack, sql: str) -> str:
+    """The statement without the attacker's rows in further tenants of its own, which it may well reach."""
+    column, further = attack.catalog.tenant_column(attack.table), attack.identity.tenants[1:]
+    if column is None or not further or " WHERE " in sql:
+        return sql
+    return f"{sql} WHERE {ident(column.name)} NOT IN ({', '.join(f'{literal(t)}::{column.type}' for t in further)})"
 
 
 def _foreign(attack: _Attack) -> Iterator[str]:

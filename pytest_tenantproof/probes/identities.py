@@ -43,7 +43,7 @@ def owner(binding: Binding, role: str, tenant: Tenant, **more: Any) -> Identity:
     """The tenant's own user, who is permitted what the product permits; `more` replaces claims of the token."""
     claims = binding.claims(role, tenant.id, tenant.user, **more)
     given = binding.settings(claims, tenant.id, tenant.user)
-    return Identity(f"{role} of {tenant.name}", role, given, lawful=tenant.name, tenants=(tenant.id,))
+    return Identity(f"{role} of {tenant.name}", role, given, lawful=tenant.name, tenants=(tenant.id, *tenant.others))
 
 
 def attackers(
@@ -58,7 +58,8 @@ def attackers(
 
 
 def _joint(catalog: Catalog, binding: Binding, joint: tuple[Tenant, ...]) -> Iterator[Identity]:
-    ids, names = tuple(tenant.id for tenant in joint), " and ".join(tenant.name for tenant in joint)
+    ids = tuple(i for tenant in joint for i in (tenant.id, *tenant.others))
+    names = " and ".join(tenant.name for tenant in joint)
     for role in catalog.client_roles:
         for tenant in joint if role not in catalog.settings.anonymous_roles else ():
             lawful = owner(binding, role, tenant)

@@ -76,7 +76,7 @@ def _users(connection: psycopg.Connection[Any], catalog: Catalog, tenant: str) -
     for name in catalog.settings.membership_tables:
         table = catalog.tables.get(name)
         column = catalog.tenant_column(table) if table else None
-        user = table.column(catalog.settings.user_column) if table else None
+        user = catalog.user_column(table) if table else None
         if column and user:
             where = f"{ident(column.name)} = {literal(tenant)}::{column.type}"
             query = f"SELECT {ident(user.name)}::text FROM {name} WHERE {where} LIMIT 1"

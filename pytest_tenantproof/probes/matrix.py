@@ -57,6 +57,7 @@ class Matrix:
         rows, a, b = Rows(connection, catalog), Tenant("tenant A"), Tenant("tenant B")
         for tenant in (b, a):
             rows.fill(tenant)
+        a.others = tuple(tenant for tenant in a.others if tenant != b.id)
         self.prepared.problems.update(rows.problems)
         binding = bind(connection, catalog, b)
         for expression in () if binding.proven else binding.unproven:

@@ -4,10 +4,7 @@ A row is cloned from one that is there, inside the server, where there is one; e
 constraints that refuse it say what to try next. Parents come first, along the foreign keys.
 """
 
-import contextlib
-import itertools
 import json
-import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,12 +15,11 @@ import psycopg
 from pytest_tenantproof.catalog import Catalog, Kind
 from pytest_tenantproof.catalog.model import Column, Constraint, Table
 from pytest_tenantproof.config import DerivedTable
-from pytest_tenantproof.probes.solving import Solver
-from pytest_tenantproof.probes.values import Values, ident, literal
+from pytest_tenantproof.probes.inserts import Inserts, returned
+from pytest_tenantproof.probes.values import ident, literal
 
 __all__ = ["NOBODY", "Row", "Rows", "Tenant", "key_of", "owned_tables"]
 
-_ATTEMPTS = 80
 NOBODY = "SELECT set_config('request.jwt.claims', '', true);"
 _OWN = (Kind.TENANT, Kind.MEMBERSHIP, Kind.AUDIT, Kind.DERIVED, Kind.REGISTRY)
 
@@ -36,6 +32,8 @@ class Tenant:
     id: str = ""
     user: str = field(default_factory=lambda: str(uuid.uuid4()))
     rows: dict[str, "Row"] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+    """Ids of other tenants that the product's own triggers made its user a member of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +70,11 @@ class Rows:
     def __init__(self, connection: psycopg.Connection[Any], catalog: Catalog) -> None:
         self._connection = connection
         self._catalog = catalog
-        self._values = Values(catalog.snapshot)
-        self._solver = Solver(catalog, self._values)
+        self._inserts = Inserts(connection, catalog)
         self._derived: dict[str, DerivedTable] = {d.table: d for d in catalog.settings.derived_tables}
         self._shared: dict[str, Row] = {}
+        self._identities = frozenset(_identities(catalog))
         self._making: list[str] = []
-        self._refused: psycopg.Error | None = None
         self.problems: dict[str, str] = {}
 
     def fill(self, tenant: Tenant) -> None:
@@ -96,6 +93,16 @@ class Rows:
         ):
             if not table.is_partition:
                 self._row(table, tenant)
+        tenant.others = tuple(self._others(tenant))
+
+    def _others(self, tenant: Tenant) -> Iterator[str]:
+        for table in self._catalog.of_kind(Kind.MEMBERSHIP):
+            column, user = self._catalog.tenant_column(table), self._catalog.user_column(table)
+            if column is None or user is None or table.is_partition:
+                continue
+            mine = f"{ident(user.name)}::text = {literal(tenant.user)} AND {ident(column.name)}::text"
+            query = f"SELECT DISTINCT {ident(column.name)}::text FROM {table.name} WHERE {mine} <> {literal(tenant.id)}"
+            yield from (row[0] for row in self._connection.execute(query.encode()))
 
     def joint(self, tenant: Tenant) -> tuple[Tenant, ...]:
         """One new user's membership in that tenant and in a third, which is made; () where the product has or allows
@@ -145,7 +152,7 @@ class Rows:
         where = f"{ident(column.name)} = {literal(tenant.id)}::{column.type}"
         try:
             with self._connection.transaction():
-                query = f"SELECT {_returned(table)} FROM {table.name} WHERE {where} LIMIT 1"
+                query = f"SELECT {returned(table)} FROM {table.name} WHERE {where} LIMIT 1"
                 row = self._connection.execute(query.encode()).fetchone()
         except psycopg.Error:
             return None
@@ -168,7 +175,7 @@ class Rows:
     ) -> "Row | str":
         """The first row that the table takes under the settings, or why it took not even the last."""
         said = "no attempt was made"
-        for statement in self._statements(table, tenant, forced):
+        for statement in self._inserts.statements(table, tenant.id, forced):
             found = self._attempt(table, tenant, statement, settings, insert=insert)
             if isinstance(found, Row):
                 return replace(found, as_user=settings)
@@ -183,11 +190,11 @@ class Rows:
             self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
             if returned is None:
                 return "a trigger or rule swallowed the row"
-            self._refused = None
+            self._inserts.refused = None
             row = self._made(table, tenant, returned[0], statement)
             keep = insert and isinstance(row, Row)
         except psycopg.Error as error:
-            self._refused = error
+            self._inserts.refused = error
             return _why(error)
         else:
             return row
@@ -226,10 +233,10 @@ class Rows:
         column = None if registry else self._catalog.tenant_column(table)
         if column is not None:
             forced[column.name] = f"{literal(tenant.id)}::{column.type}"
-        user = table.column(self._catalog.settings.user_column)
+        user = self._catalog.user_column(table)
         if user is not None and self._catalog.kind(table) is Kind.MEMBERSHIP:
             forced[user.name] = f"{literal(tenant.user)}::{user.type}"
-        if self._catalog.kind(table) is Kind.USER:
+        if self._catalog.kind(table) is Kind.USER or table.name in self._identities:
             forced |= {c.name: f"{literal(tenant.user)}::{c.type}" for c in self._user_keys(table)}
         for key in sorted((c for c in table.constraints if c.kind == "foreign"), key=lambda c: len(c.columns)):
             forced |= self._parents(table, key, tenant, forced)
@@ -281,115 +288,18 @@ class Rows:
                     found[reference.discriminator] = literal(value)
         return found
 
-    # --- statements ----------------------------------------------------------------------------------
 
-    def _statements(self, table: Table, tenant: Tenant, forced: dict[str, str]) -> Iterator[str]:
-        """A clone first, then inventions, each changed by what refused the last one."""
-        derived = self._derived.get(table.name)
-        for more in self._derivations(table, tenant, derived) if derived else ({},):
-            held = forced | more
-            yield self._clone(table, held)
-            values = held | self._invented(table, held)
-            yield self._insert(table, values)
-            yield from self._solved(table, values, held)
-
-    def _derivations(self, table: Table, tenant: Tenant, derived: DerivedTable) -> Iterator[dict[str, str]]:
-        names = [
-            c for c in table.columns if re.search(rf"\b{re.escape(c.name)}\b", derived.tenant) and c.type == "text"
-        ]
-        constants = {name: self._constant(table, name) for name in derived.constant_columns if table.column(name)}
-        for column in names:
-            for text in (f"{derived.prefix}{tenant.id}/tp", f"{derived.prefix}{tenant.id}", f"tp/{tenant.id}/tp"):
-                yield {column.name: literal(text), **{k: v for k, v in constants.items() if v}}
-
-    def _constant(self, table: Table, name: str) -> str:
-        """The constant that a policy compares the column with."""
-        texts = (expression for policy in table.policies for expression in (policy.using, policy.check))
-        found = (re.search(rf"\b{re.escape(name)}\b\)?(?:::text)?\s*=\s*'((?:[^']|'')*)'", text) for text in texts)
-        constant = next((match[1] for match in found if match), "")
-        if constant:
-            self._shared_row_of_constant(table, name, constant)
-        return literal(constant.replace("''", "'")) if constant else ""
-
-    def _shared_row_of_constant(self, table: Table, name: str, constant: str) -> None:
-        """Makes the row that a pinned foreign key (a bucket) leads to, where it is not there yet."""
-        for key in table.constraints:
-            if key.kind == "foreign" and key.columns == (name,) and key.target in self._catalog.tables:
-                target = self._catalog.tables[key.target]
-                forced = {key.target_columns[0]: f"'{constant}'"}
-                values = forced | self._invented(target, forced)
-                statement = f"{self._insert(target, values).rpartition(' RETURNING')[0]} ON CONFLICT DO NOTHING"
-                with contextlib.suppress(psycopg.Error), self._connection.transaction():
-                    self._connection.execute(statement.encode())
-
-    def _invented(self, table: Table, forced: Mapping[str, str]) -> dict[str, str]:
-        unique = {name for index in table.indexes if index.unique for name in index.columns}
-        found = {}
-        for column in table.columns:
-            if column.name in forced or column.generated or column.identity:
-                continue
-            value = self._values.column(column, distinct=column.name in unique)
-            if value is None and column.name in unique and not column.default:
-                value = self._values.fresh(column.type, distinct=True)
-            if value is not None:
-                found[column.name] = value
-        return found
-
-    def _insert(self, table: Table, values: Mapping[str, str]) -> str:
-        columns, given = ", ".join(map(ident, values)), ", ".join(values.values())
-        body = f"({columns}) VALUES ({given})" if values else "DEFAULT VALUES"
-        return f"INSERT INTO {table.name} {body} RETURNING {_returned(table)}"
-
-    def _clone(self, table: Table, forced: Mapping[str, str]) -> str:
-        """A row that is there, with new keys: its content never leaves the server."""
-        unique = {name for index in table.indexes if index.unique for name in index.columns}
-        keyed = {name for c in table.constraints if c.kind == "foreign" for name in c.columns}
-        picked = {}
-        for column in table.columns:
-            if column.generated or column.identity == "always":
-                continue
-            if column.name in forced:
-                picked[column.name] = forced[column.name]
-            elif column.name in keyed:
-                picked[column.name] = "NULL"
-            elif column.name in unique:
-                picked[column.name] = (
-                    column.default if "nextval" in column.default else self._values.fresh(column.type, distinct=True)
-                )
-            else:
-                picked[column.name] = ident(column.name)
-        columns, given = ", ".join(map(ident, picked)), ", ".join(picked.values())
-        source = f"SELECT {given} FROM {table.name} LIMIT 1"
-        return f"INSERT INTO {table.name} ({columns}) {source} RETURNING {_returned(table)}"
-
-    def _solved(self, table: Table, values: dict[str, str], forced: Mapping[str, str]) -> Iterator[str]:
-        """Follows the constraints that refuse a row, one at a time, until the server takes it."""
-        tried: set[str] = set()
-        for _ in range(_ATTEMPTS):
-            check = self._solver.violated(table, self._refused)
-            if check is None or check.name in tried:
-                return
-            tried.add(check.name)
-            for change in itertools.islice(self._solver.changes(table, check, forced), _ATTEMPTS):
-                changed = values | change
-                yield self._insert(table, changed)
-                now = self._solver.violated(table, self._refused)
-                if now is not None and now.name != check.name:
-                    values = changed
-                    break
+def _identities(catalog: Catalog) -> Iterator[str]:
+    """Tables whose key a table of users has for its own: the same user by the same id."""
+    for table in catalog.of_kind(Kind.USER):
+        keys = (c for c in table.constraints if c.kind == "foreign" and c.columns == key_of(table))
+        yield from (key.target for key in keys)
 
 
 def key_of(table: Table) -> tuple[str, ...]:
     """The columns of the primary key, or else of an unconditional unique index."""
     primary = next((c.columns for c in table.constraints if c.kind == "primary"), ())
     return primary or next((i.columns for i in table.indexes if i.unique and not i.predicate and all(i.columns)), ())
-
-
-def _returned(table: Table) -> str:
-    """Every column's text by name, so that children can point at the row."""
-    names = ", ".join(literal(c.name) for c in table.columns)
-    values = ", ".join(f"{ident(c.name)}::text" for c in table.columns)
-    return f"json_object(ARRAY[{names}], ARRAY[{values}])"
 
 
 def _why(error: psycopg.Error) -> str:

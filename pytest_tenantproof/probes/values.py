@@ -16,7 +16,6 @@ _FIXED = {
     "boolean": "true",
     "json": "'{}'",
     "jsonb": "'{}'",
-    "bytea": r"'\x00'",
     "cidr": "'10.0.0.0/8'",
     "macaddr": "'08:00:2b:01:02:03'",
     "macaddr8": "'08:00:2b:01:02:03:04:05'",
@@ -40,6 +39,7 @@ _SPREAD = 36**5
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _TEXT = ("text", "character varying", "character", "citext", "name", "bpchar")
 _WHOLE = ("integer", "bigint", "smallint", "numeric", "real", "double precision", "money", "oid")
+_POWERS = ("owner", "OWNER", "admin", "ADMIN", "administrator")
 _QUOTED = re.compile(r"'((?:[^']|'')*)'(?:::([a-z][a-z ]*)(\[\])?)?")
 _NUMBER = re.compile(r"(?<![\w.'])-?\d+(?:\.\d+)?(?![\w'])")
 _REGEX = re.compile(r"(!?)~\*?\s+\(?'((?:[^']|'')*)'")
@@ -93,7 +93,9 @@ class Values:
         size = _LENGTH.search(type_)
         if base == "uuid":
             return f"'{uuid.uuid4()}'"
-        if base in _TEXT:
+        if base == "bytea":
+            return rf"'\x{number:012x}'"
+        if base.rpartition(".")[2] in _TEXT:
             text = _text(number)
             return literal(text if size is None else text[-int(size[1]) :])
         if base in _WHOLE:
@@ -142,11 +144,20 @@ class Values:
             return f"{found.name}({low}, NULL)"
         return "NULL"
 
+    def power(self, type_: str, checks: list[str]) -> str | None:
+        """The mightiest of the roles that an enum, or the checks of a text, allow; None where none is named."""
+        found = self._types.get(type_) or self._bare.get(type_)
+        labels = set(found.labels) if found else {text for check in checks for text, _, _ in _QUOTED.findall(check)}
+        return next((f"{literal(name)}::{type_}" for name in _POWERS if name in labels), None)
+
     def solutions(self, check: str, type_: str) -> Iterator[str]:
         """Values that a CHECK's text suggests for a column of that type, likely ones first."""
         base = self._base(type_)
         turn = next(self._count)
-        if base.startswith(_TEXT):
+        if base == "bytea":
+            sizes = sorted({int(n) for n in _NUMBER.findall(check) if n.isdigit() and int(n) < 10_000})
+            yield from (rf"'\x{turn:0{2 * size}x}'::bytea" for size in sizes if size)
+        elif base.rpartition(".")[2].startswith(_TEXT):
             for negated, pattern in _REGEX.findall(check):
                 if not negated and (text := sample(pattern.replace("''", "'"), turn)) is not None:
                     yield literal(text)

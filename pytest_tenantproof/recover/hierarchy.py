@@ -78,7 +78,8 @@ def _key(table: Table) -> str:
 
 def _users(catalog: Catalog, table: Table) -> tuple[Parent, ...]:
     s = catalog.settings
-    if table.name not in s.membership_tables or table.column(s.user_column) is None:
+    user = catalog.user_column(table)
+    if table.name not in s.membership_tables or user is None:
         return ()
     users = (catalog.tables.get(name) for name in s.user_tables)
-    return tuple(Parent(s.user_column, u.name, _key(u)) for u in users if u and _key(u))
+    return tuple(Parent(user.name, u.name, _key(u)) for u in users if u and _key(u))

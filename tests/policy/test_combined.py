@@ -286,6 +286,35 @@ def test_profiles_that_name_their_tenant(policy_server: str) -> None:
         assert [gap.split(" c:")[0] for gap in proofs.gaps("profiles")] == ["UPDATE WITH CHECK"]
 
 
+USERS = """
+CREATE TABLE people (id uuid PRIMARY KEY REFERENCES auth.users, name text);
+CREATE POLICY own ON people TO authenticated USING (id = auth.uid()) WITH CHECK (id = (SELECT auth.uid()));
+CREATE POLICY colleagues ON people FOR SELECT TO authenticated USING (EXISTS (SELECT FROM members m
+  WHERE m.user_id = people.id AND m.tenant_id = app.tenant()));
+CREATE POLICY shared ON people FOR SELECT TO authenticated USING (EXISTS (SELECT FROM members mine, members theirs
+  WHERE mine.user_id = auth.uid() AND theirs.tenant_id = mine.tenant_id AND theirs.user_id = people.id));
+CREATE POLICY changes ON people FOR UPDATE TO authenticated USING (EXISTS (SELECT FROM members m
+  WHERE m.user_id = people.id AND m.tenant_id = app.tenant()));
+CREATE POLICY any_member ON people FOR SELECT TO authenticated USING (EXISTS (SELECT FROM members m
+  WHERE m.user_id = people.id));
+CREATE POLICY of_others ON people FOR SELECT TO authenticated USING (EXISTS (SELECT FROM members mine, members theirs
+  WHERE mine.user_id = auth.uid() AND theirs.tenant_id <> mine.tenant_id AND theirs.user_id = people.id));
+CREATE POLICY by_name ON people FOR SELECT TO authenticated USING (EXISTS (SELECT FROM members m
+  WHERE m.tenant_id = app.tenant() AND m.user_id::text = people.name));
+CREATE POLICY joins ON people FOR INSERT TO authenticated WITH CHECK (true);
+CREATE POLICY joins ON members FOR INSERT TO authenticated WITH CHECK (user_id = auth.uid());
+"""
+
+
+def test_users_show_themselves_and_their_colleagues(policy_server: str) -> None:
+    config = CONFIG.replace("[tenantproof]", '[tenantproof]\nuser_tables = ["auth.users", "public.people"]')
+    with changed(policy_server, USERS, settings_from(config, source="test", root=HERE)) as proofs:
+        open_to = {gap.split(":")[0].split()[-1] for gap in proofs.gaps("people")}
+        assert open_to == {"any_member", "of_others", "by_name", "joins", "changes"}
+        # Who may name himself a member may join any tenant, though the row is his own.
+        assert [gap.split(":")[0] for gap in proofs.gaps("members")] == ["INSERT WITH CHECK joins"]
+
+
 def test_tenant_from_a_setting_that_only_the_back_end_sets(policy_server: str) -> None:
     sql = "CREATE POLICY a ON one TO authenticated USING (tenant_id = (SELECT current_setting('app.tenant'))::uuid)"
     expression = """["current_setting('app.tenant')::uuid"]\ntrusted_settings = ["app.tenant"]"""

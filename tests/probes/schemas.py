@@ -110,7 +110,53 @@ GRANT SELECT ON workspaces TO authenticated;
     ),
 )
 
-SCHEMAS = {"members": MEMBERS, "types": TYPES, "parents": PARENTS}
+# Each new user gets a space of its own from a trigger, profiles share their key with auth.users, owners alone see
+# invitations, and keys are bytes of a fixed length.
+SPACES = (
+    """
+CREATE DOMAIN citext AS text;
+CREATE TYPE space_role AS ENUM ('guest', 'member', 'owner');
+CREATE TABLE profiles (id uuid PRIMARY KEY REFERENCES auth.users, handle text NOT NULL UNIQUE);
+CREATE TABLE spaces (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), slug citext NOT NULL, deleted_at timestamptz,
+  made_by uuid NOT NULL REFERENCES auth.users);
+CREATE UNIQUE INDEX slugs ON spaces (slug) WHERE deleted_at IS NULL;
+CREATE TABLE space_members (space_id uuid NOT NULL REFERENCES spaces, user_id uuid NOT NULL REFERENCES auth.users,
+  role space_role NOT NULL DEFAULT 'guest', PRIMARY KEY (space_id, user_id));
+CREATE FUNCTION welcome() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
+DECLARE made uuid := gen_random_uuid();
+BEGIN
+  INSERT INTO public.spaces (id, slug, made_by) VALUES (made, 's' || made, new.id);
+  INSERT INTO public.space_members (space_id, user_id, role) VALUES (made, new.id, 'owner');
+  RETURN new;
+END $$; REVOKE EXECUTE ON FUNCTION welcome() FROM PUBLIC;
+CREATE TRIGGER welcome AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION welcome();
+CREATE TABLE devices (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), space_id uuid NOT NULL REFERENCES spaces,
+  public_key bytea NOT NULL UNIQUE CHECK (octet_length(public_key) = 32));
+CREATE TABLE invitations (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), space_id uuid NOT NULL REFERENCES spaces,
+  token_hash bytea NOT NULL UNIQUE CHECK (octet_length(token_hash) = 32));
+CREATE POLICY owners ON invitations AS RESTRICTIVE TO authenticated USING (space_id IN
+  (SELECT m.space_id FROM public.space_members m WHERE m.user_id = (SELECT auth.uid()) AND m.role = 'owner'));
+""",
+    "space_id IN (SELECT m.space_id FROM public.space_members m WHERE m.user_id = (SELECT auth.uid()))",
+    ("devices", "invitations"),
+    """
+ALTER TABLE spaces ENABLE ROW LEVEL SECURITY; ALTER TABLE spaces FORCE ROW LEVEL SECURITY;
+ALTER TABLE space_members ENABLE ROW LEVEL SECURITY; ALTER TABLE space_members FORCE ROW LEVEL SECURITY;
+CREATE POLICY mine ON spaces FOR SELECT TO authenticated
+  USING (id IN (SELECT m.space_id FROM public.space_members m WHERE m.user_id = (SELECT auth.uid())));
+CREATE POLICY mine ON space_members FOR SELECT TO authenticated USING (user_id = (SELECT auth.uid()));
+GRANT SELECT ON spaces, space_members TO authenticated;
+""",
+    Settings(
+        tenant_table="public.spaces",
+        tenant_column=("space_id",),
+        membership_tables=("public.space_members",),
+        user_tables=("auth.users", "public.profiles"),
+        trusted_tenant_expressions=(),
+    ),
+)
+
+SCHEMAS = {"members": MEMBERS, "types": TYPES, "parents": PARENTS, "spaces": SPACES}
 
 
 def ddl(name: str) -> str:
