@@ -229,3 +229,5 @@ def test_memberships_are_anchored(catalog: Catalog, findings: Findings) -> None:
         user_column = table.column(user)
         if user_column and not user_column.not_null:
             findings.add(table, f"{user} may be NULL")
+        if user_column and user_column.default and "(" not in user_column.default:
+            findings.add(table, f"{user} has a default, so whoever names nobody makes one and the same user a member")

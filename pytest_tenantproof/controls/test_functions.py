@@ -138,8 +138,15 @@ def test_no_definer_functions_for_clients(catalog: Catalog, findings: Findings) 
     "CREATE FUNCTION {schema}.unpinned() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';"
     "REVOKE EXECUTE ON FUNCTION {schema}.unpinned() FROM PUBLIC"
 )
+@falsified_by(
+    "CREATE FUNCTION {schema}.early() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_temp, pg_catalog"
+    " AS 'SELECT 1'; REVOKE EXECUTE ON FUNCTION {schema}.early() FROM PUBLIC"
+)
 def test_definer_functions_pin_search_path(catalog: Catalog, findings: Findings) -> None:
-    """With the caller's search path, the caller decides which function and operator an unqualified name means."""
+    """With the caller's search path, the caller decides which function and operator an unqualified name means.
+
+    The same goes for one that names pg_temp, where anybody can create, before anything else.
+    """
     for function in catalog.own_functions:
         if not function.security_definer:
             continue
@@ -148,7 +155,10 @@ def test_definer_functions_pin_search_path(catalog: Catalog, findings: Findings)
             fix = f"ALTER {function.kind.upper()} {function.signature} SET search_path = '';"
             findings.add(function, f"runs as {function.owner} on the caller's search_path", fix=fix)
             continue
-        for schema in (name.strip().strip('"') for name in path.split(",")):
+        named = [name.strip().strip('"') for name in path.split(",")]
+        if "pg_temp" in named[:-1]:
+            findings.add(function, "search_path names pg_temp before other schemas, where clients can create objects")
+        for schema in named:
             found = catalog.schemas.get(schema)
             writable = [
                 role for role in catalog.client_roles if found and "CREATE" in catalog.graph.granted(found.grants, role)

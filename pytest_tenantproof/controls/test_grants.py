@@ -19,6 +19,7 @@ _BUILT_IN = {("functions", "EXECUTE"), ("types", "USAGE")}
 )
 @falsified_by("GRANT TRUNCATE ON {tenant_table} TO {client_role}")
 @falsified_by("GRANT REFERENCES, TRIGGER ON {tenant_table} TO {client_role}")
+@falsified_by("GRANT REFERENCES ({tenant_column}) ON {tenant_table} TO {client_role}")
 @falsified_by("GRANT MAINTAIN ON {tenant_table} TO {client_role}", min_version=17)
 @falsified_by("GRANT SELECT ON {tenant_table} TO {client_role} WITH GRANT OPTION")
 def test_no_privileges_beyond_policies(catalog: Catalog, findings: Findings) -> None:
@@ -34,6 +35,11 @@ def test_no_privileges_beyond_policies(catalog: Catalog, findings: Findings) -> 
             if grant.grantable and grant.grantee != table.owner:
                 fix = f"REVOKE GRANT OPTION FOR {grant.privilege} ON {table.name} FROM {grant.grantee};"
                 findings.add(table, f"{role} may grant {grant.privilege} on", fix=fix, role=role)
+        for column in table.columns:
+            for role, grant in catalog.holders(column.grants, catalog.client_roles):
+                if grant.privilege in _BEYOND_POLICIES:
+                    fix = f"REVOKE {grant.privilege} ({column.name}) ON {table.name} FROM {grant.grantee};"
+                    findings.add(table, f"{role} holds {grant.privilege} on {column.name}", fix=fix, role=role)
 
 
 @control(
@@ -194,7 +200,8 @@ def test_system_objects_are_closed(catalog: Catalog, findings: Findings) -> None
                     findings.add(function, f"{grant.grantee} may execute it", role=grant.grantee)
     for named in catalog.snapshot.named_grants:
         for grant in named.grants:
-            trusted_language = named.kind == "language" and named.trusted
+            safe = named.name not in ("c", "internal") and not named.name.endswith("u")
+            trusted_language = named.kind == "language" and named.trusted and safe
             if not catalog.is_admin(grant.grantee) and not trusted_language:
                 what = f"{named.kind} {named.name}"
                 findings.add(what, f"{grant.grantee} holds {grant.privilege}", role=grant.grantee)
