@@ -45,8 +45,15 @@ def faults_database() -> Iterator[str]:
         yield load_faults_base(server)
 
 
+@pytest.fixture
+def window(opened_browser: Browser) -> Browser:
+    """The browser, with nothing in its log of what the pages of other tests complained of."""
+    opened_browser.log()
+    return opened_browser
+
+
 @pytest.fixture(scope="session")
-def window() -> Iterator[Browser]:
+def opened_browser() -> Iterator[Browser]:
     """One browser for all tests of a process."""
     if lacking := missing():
         lacks("browser", f"{lacking}; .ci/run installs them")
