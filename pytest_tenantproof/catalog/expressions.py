@@ -1,12 +1,20 @@
 """Compares SQL expressions by their parse tree: spelling, parentheses, casts and InitPlan wrapping aside."""
 
+import re
 from functools import cache
 from typing import Any
 
 from pglast import ast, parse_sql
 from pglast.parser import ParseError
 
-__all__ = ["same_expression"]
+__all__ = ["is_constant", "same_expression"]
+
+_CONSTANT = re.compile(r"\(?(-?\d+(\.\d+)?|'(?:[^']|'')*')\)?(::[\w. \"]+(\(\d+\))?(\[\])?)?", re.I)
+
+
+def is_constant(text: str) -> bool:
+    """Whether an expression as the server writes it is one number or text, cast or not."""
+    return _CONSTANT.fullmatch(text) is not None
 
 
 def same_expression(left: str, right: str) -> bool:

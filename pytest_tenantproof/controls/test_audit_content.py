@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from pytest_tenantproof.catalog import Catalog
+from pytest_tenantproof.catalog.expressions import is_constant
 from pytest_tenantproof.catalog.model import PUBLIC, Column, Constraint, Table
 from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._audit import OPERATION, recorders
@@ -85,7 +86,7 @@ def _anybody(catalog: Catalog, column: Column) -> str:
     text = column.default.lower()
     if not text or not any(word in column.name.lower() for word in _NAMES):
         return ""
-    if re.fullmatch(r"'(?:[^']|'')*'(?:::[\w. \"]+)?", text):
+    if is_constant(text):
         return "has a constant default"
     named = re.findall(r"current_setting\('([^']+)'", text)
     untrusted = [name for name in named if not any(fnmatchcase(name, t) for t in catalog.settings.trusted_settings)]

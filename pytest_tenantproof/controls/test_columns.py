@@ -3,7 +3,7 @@
 import re
 
 from pytest_tenantproof.catalog import Catalog, Kind
-from pytest_tenantproof.catalog.expressions import same_expression
+from pytest_tenantproof.catalog.expressions import is_constant, same_expression
 from pytest_tenantproof.catalog.model import Index
 from pytest_tenantproof.catalog.names import LOOKUPS, foreign_key_hints, singular, snake
 from pytest_tenantproof.control import Findings, control, falsified_by
@@ -11,7 +11,7 @@ from pytest_tenantproof.controls._bound import prover
 from pytest_tenantproof.controls._maps import ACCESS, INTEGRITY
 from pytest_tenantproof.model import Severity
 
-_ALIVE = re.compile(r"\(?\w*(deleted|archived|removed|revoked)\w* IS NULL\)?")
+_ALIVE = re.compile(r"\(?\"?\w*(deleted|archived|removed|revoked)\w*\"? IS NULL\)?", re.I)
 
 
 def _is_unique_among_the_living(index: Index) -> bool:
@@ -229,5 +229,5 @@ def test_memberships_are_anchored(catalog: Catalog, findings: Findings) -> None:
         user_column = table.column(user)
         if user_column and not user_column.not_null:
             findings.add(table, f"{user} may be NULL")
-        if user_column and user_column.default and "(" not in user_column.default:
+        if user_column and is_constant(user_column.default):
             findings.add(table, f"{user} has a default, so whoever names nobody makes one and the same user a member")

@@ -18,6 +18,7 @@ from pytest_tenantproof.policy.definer import leak, statements
 from pytest_tenantproof.policy.evaluate import Evaluator
 from pytest_tenantproof.policy.parse import calls, expression, relations, render
 from pytest_tenantproof.policy.terms import (
+    Apply,
     Col,
     Conj,
     Const,
@@ -290,7 +291,6 @@ def _after_prefix(term: Term, prefix: str, facts: Facts) -> bool:
     if not prefix:
         return facts.is_tenant(term)
     match term:
-        case _ if getattr(term, "name", "") == "||" and len(getattr(term, "args", ())) == 2:
-            first, rest = term.args  # type: ignore[union-attr]
+        case Apply("||", (first, rest)):
             return first == Const(prefix) and facts.is_tenant(rest)
     return False

@@ -7,6 +7,8 @@ from typing import Any
 
 __all__ = ["sample"]
 
+# The standard library's own parser of patterns: it has no public name, and a second one would read them differently.
+
 _FILL = "abcdefghijklmnopqrstuvwxyz"
 _CLASSES = {
     _constants.CATEGORY_DIGIT: "1",

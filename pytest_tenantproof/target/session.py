@@ -82,7 +82,8 @@ def dsn_parts(dsn: str) -> dict[str, Any]:
         given = conninfo_to_dict(dsn)
     except psycopg.Error:
         raise _malformed() from None
-    authority, _, path = dsn.partition("://")[2].partition("/")
+    uri = dsn if dsn.startswith(("postgresql://", "postgres://")) else ""
+    authority, _, path = uri.partition("://")[2].partition("/")
     if authority.count("@") > 1 or "@" in path or not re.fullmatch(r"[\d,]*", str(given.get("port", ""))):
         raise _malformed()
     return given

@@ -37,23 +37,22 @@ SIGNUPS = {
 }
 
 
+def planted(dsn: str, body: str, table: str) -> Outcome:
+    """What TP251 says of a definer trigger with that body."""
+    with psycopg.connect(dsn, autocommit=True) as connection, rolled_back(connection):
+        connection.execute(
+            "create function private.plants() returns trigger language plpgsql security definer set search_path = ''"
+            f" as $$ {body} $$; create trigger plants after insert on {table} for each row"
+            " execute function private.plants()".encode()
+        )
+        return judge("TP251", Catalog(read_snapshot(connection), faults_settings())).outcome
+
+
 @pytest.mark.parametrize("body", SIGNUPS)
 def test_who_signs_up_joins_no_tenant_of_their_choice(body: str, faults_database: str) -> None:
-    with psycopg.connect(faults_database, autocommit=True) as connection, rolled_back(connection):
-        connection.execute(
-            "create function private.signs_up() returns trigger language plpgsql security definer set search_path = ''"
-            f" as $$ {body} $$; create trigger signs_up after insert on auth.users for each row"
-            " execute function private.signs_up()".encode()
-        )
-        assert judge("TP251", Catalog(read_snapshot(connection), faults_settings())).outcome is SIGNUPS[body]
+    assert planted(faults_database, body, "auth.users") is SIGNUPS[body]
 
 
 @pytest.mark.parametrize("body", BODIES)
 def test_the_tenant_of_a_planted_row_is_followed(body: str, faults_database: str) -> None:
-    with psycopg.connect(faults_database, autocommit=True) as connection, rolled_back(connection):
-        connection.execute(
-            "create function private.plants() returns trigger language plpgsql security definer set search_path = ''"
-            f" as $$ {body} $$; create trigger plants after insert on public.units for each row"
-            " execute function private.plants()".encode()
-        )
-        assert judge("TP251", Catalog(read_snapshot(connection), faults_settings())).outcome is BODIES[body]
+    assert planted(faults_database, body, "public.units") is BODIES[body]

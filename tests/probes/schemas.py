@@ -16,6 +16,21 @@ CREATE TABLE auth.users (id uuid PRIMARY KEY, email text UNIQUE NOT NULL, made t
 GRANT USAGE ON SCHEMA auth, public TO anon, authenticated;
 """
 
+
+def _to_members(tenants: str, members: str, column: str) -> str:
+    """Members see their tenants, and their own memberships."""
+    closed = "".join(
+        f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; ALTER TABLE {table} FORCE ROW LEVEL SECURITY;"
+        for table in (tenants, members)
+    )
+    return f"""{closed}
+CREATE POLICY mine ON {tenants} FOR SELECT TO authenticated
+  USING (id IN (SELECT m.{column} FROM public.{members} m WHERE m.user_id = (SELECT auth.uid())));
+CREATE POLICY mine ON {members} FOR SELECT TO authenticated USING (user_id = (SELECT auth.uid()));
+GRANT SELECT ON {tenants}, {members} TO authenticated;
+"""
+
+
 MEMBERS = (
     """
 CREATE TABLE organisations (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL,
@@ -39,14 +54,7 @@ GRANT SELECT ON open_tasks TO authenticated;
 """,
     "org_id IN (SELECT m.org_id FROM public.members m WHERE m.user_id = (SELECT auth.uid()))",
     ("projects", "tasks"),
-    """
-ALTER TABLE organisations ENABLE ROW LEVEL SECURITY; ALTER TABLE organisations FORCE ROW LEVEL SECURITY;
-ALTER TABLE members ENABLE ROW LEVEL SECURITY; ALTER TABLE members FORCE ROW LEVEL SECURITY;
-CREATE POLICY mine ON organisations FOR SELECT TO authenticated
-  USING (id IN (SELECT m.org_id FROM public.members m WHERE m.user_id = (SELECT auth.uid())));
-CREATE POLICY mine ON members FOR SELECT TO authenticated USING (user_id = (SELECT auth.uid()));
-GRANT SELECT ON organisations, members TO authenticated;
-""",
+    _to_members("organisations", "members", "org_id"),
     Settings(
         tenant_table="public.organisations",
         tenant_column=("org_id",),
@@ -139,14 +147,7 @@ CREATE POLICY owners ON invitations AS RESTRICTIVE TO authenticated USING (space
 """,
     "space_id IN (SELECT m.space_id FROM public.space_members m WHERE m.user_id = (SELECT auth.uid()))",
     ("devices", "invitations"),
-    """
-ALTER TABLE spaces ENABLE ROW LEVEL SECURITY; ALTER TABLE spaces FORCE ROW LEVEL SECURITY;
-ALTER TABLE space_members ENABLE ROW LEVEL SECURITY; ALTER TABLE space_members FORCE ROW LEVEL SECURITY;
-CREATE POLICY mine ON spaces FOR SELECT TO authenticated
-  USING (id IN (SELECT m.space_id FROM public.space_members m WHERE m.user_id = (SELECT auth.uid())));
-CREATE POLICY mine ON space_members FOR SELECT TO authenticated USING (user_id = (SELECT auth.uid()));
-GRANT SELECT ON spaces, space_members TO authenticated;
-""",
+    _to_members("spaces", "space_members", "space_id"),
     Settings(
         tenant_table="public.spaces",
         tenant_column=("space_id",),

@@ -26,7 +26,7 @@ from pytest_tenantproof.errors import (
     TargetUnreachable,
 )
 from pytest_tenantproof.migrate import apply, migrations_folder
-from pytest_tenantproof.target import EmbeddedPostgres, connect, open_session, rolled_back
+from pytest_tenantproof.target import EmbeddedPostgres, connect, dsn_parts, open_session, rolled_back
 from tests.support import REPOSITORY, create_database
 from tests.target.between import standing_between
 
@@ -289,3 +289,7 @@ def test_special_characters_of_a_password_and_of_a_user_are_given_percent_encode
     host = str(place["host"]).replace("/", "%2F")
     with connect(f"postgresql://me%40site:a%40b%2Fc@{host}:{place['port']}/{place['dbname']}") as session:
         assert session.info.user == "me@site"
+
+
+def test_what_only_looks_like_an_address_in_pairs_of_keys_and_values_is_read() -> None:
+    assert dsn_parts("host=db user=me password=a://b@c@d/e")["password"] == "a://b@c@d/e"

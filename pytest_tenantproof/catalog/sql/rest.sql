@@ -20,7 +20,7 @@ FROM pg_largeobject_metadata l JOIN pg_roles r ON r.oid = l.lomowner
 UNION ALL
 SELECT 'language', l.lanname::text, json_build_object('trusted', l.lanpltrusted,
        'acl', coalesce(l.lanacl, acldefault('l', l.lanowner))::text[])
-FROM pg_language l WHERE l.lanispl
+FROM pg_language l WHERE l.lanispl OR l.lanacl IS NOT NULL
 UNION ALL
 SELECT 'wrapper', w.fdwname::text, json_build_object('trusted', true,
        'acl', coalesce(w.fdwacl, acldefault('F', w.fdwowner))::text[])

@@ -1,0 +1,65 @@
+"""What excuses a key or a default, and what looks like it and does not. On a product that is proven without them."""
+
+import psycopg
+import pytest
+
+from pytest_tenantproof.catalog import Catalog, read_snapshot
+from pytest_tenantproof.catalog.expressions import is_constant
+from pytest_tenantproof.controls.judge import judge
+from pytest_tenantproof.model import Outcome
+from pytest_tenantproof.target import rolled_back
+from tests.support import faults_settings
+
+CHANGES = {
+    "ALTER TABLE units ADD share_token text UNIQUE": ("TP111", Outcome.PASSED),
+    "ALTER TABLE units ADD code text NOT NULL DEFAULT gen_random_uuid()::text UNIQUE": ("TP111", Outcome.PASSED),
+    "ALTER TABLE units ADD code text UNIQUE": ("TP111", Outcome.FAILED),
+    "ALTER TABLE units ADD tokens_left int UNIQUE": ("TP111", Outcome.FAILED),
+    "ALTER TABLE tenants ADD deleted_at timestamptz; ALTER TABLE tenants DROP CONSTRAINT"
+    " tenants_slug_key; CREATE UNIQUE INDEX ON tenants (slug) WHERE deleted_at IS NULL": ("TP118", Outcome.PASSED),
+    'ALTER TABLE tenants ADD "deletedAt" timestamptz; ALTER TABLE tenants DROP CONSTRAINT tenants_slug_key;'
+    ' CREATE UNIQUE INDEX ON tenants (slug) WHERE "deletedAt" IS NULL': ("TP118", Outcome.PASSED),
+    "ALTER TABLE tenants ADD deleted_at timestamptz; ALTER TABLE tenants DROP CONSTRAINT tenants_slug_key;"
+    " CREATE UNIQUE INDEX ON tenants (slug) WHERE deleted_at IS NOT NULL": ("TP118", Outcome.FAILED),
+    "ALTER TABLE tenants DROP CONSTRAINT tenants_slug_key; CREATE UNIQUE INDEX ON tenants (slug) WHERE name <> 'x'": (
+        "TP118",
+        Outcome.FAILED,
+    ),
+    "ALTER TABLE developments ADD approved_by uuid, ADD FOREIGN KEY (tenant_id, approved_by) REFERENCES units"
+    " (tenant_id, id)": ("TP109", Outcome.PASSED),
+    "ALTER TABLE developments ADD lobby_id uuid, ADD FOREIGN KEY (tenant_id, lobby_id) REFERENCES units"
+    " (tenant_id, id)": ("TP109", Outcome.FAILED),
+    "ALTER TABLE memberships ALTER user_id SET DEFAULT '00000000-0000-0000-0000-000000000000'": (
+        "TP119",
+        Outcome.FAILED,
+    ),
+    "ALTER TABLE memberships ALTER user_id SET DEFAULT auth.uid()": ("TP119", Outcome.PASSED),
+    "CREATE EXTENSION IF NOT EXISTS plpgsql; UPDATE pg_language SET lanpltrusted = true WHERE lanname = 'c';"
+    " GRANT USAGE ON LANGUAGE c TO authenticated": ("TP221", Outcome.FAILED),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_it_is_judged_by_what_it_does(change: str, faults_database: str) -> None:
+    control, outcome = CHANGES[change]
+    with psycopg.connect(faults_database, autocommit=True) as connection, rolled_back(connection):
+        connection.execute(change.encode())
+        assert judge(control, Catalog(read_snapshot(connection), faults_settings())).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("text", "constant"),
+    [
+        ("'x'::text", True),
+        ("'it''s'::character varying(20)", True),
+        ("'00000000-0000-0000-0000-000000000000'::uuid", True),
+        ("(-1)", True),
+        ("7::bigint", True),
+        ("", False),
+        ("CURRENT_USER", False),
+        ("auth.uid()", False),
+        ("'a'::text || lower('b'::text)", False),
+    ],
+)
+def test_a_constant_is_one_value(text: str, constant: bool) -> None:
+    assert is_constant(text) is constant
