@@ -2,29 +2,26 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from pglast import parse_plpgsql
 from pglast.parser import ParseError, scan
 
-from pytest_tenantproof.catalog.expressions import same_expression
 from pytest_tenantproof.catalog.model import Function
 
 __all__ = [
     "Body",
-    "asks_for_change",
     "body_of",
+    "branches",
     "exit_of",
-    "freezes",
     "into",
     "parsed",
     "query",
     "raises",
     "raises_always",
-    "refuses_change",
     "statements_of",
     "without_comments",
 ]
@@ -47,11 +44,13 @@ class Body:
     statements: tuple[tuple[str, Node], ...]
     catches: bool
     defaults: tuple[tuple[str, str], ...] = ()
+    block: Mapping[str, Any] = field(default_factory=dict)
+    variables: tuple[str, ...] = ()
+    """Declared names, those of loops too, as often as they are declared."""
 
     def walk(self) -> Iterator[tuple[str, Node]]:
-        """Every statement, nested ones too."""
-        for kind, node in self.statements:
-            yield from _nested(kind, node)
+        """Every statement in the order of the text, nested ones and those of exception handlers too."""
+        yield from _nested("PLpgSQL_stmt_block", dict(self.block))
 
 
 def body_of(function: Function) -> Body | None:
@@ -144,7 +143,9 @@ def _parse(body: str, returns: str) -> Body | None:
         for datum in item.values()
         if "default_val" in datum
     )
-    return Body(statements_of(block.get("body")), "PLpgSQL_exception_block" in json.dumps(block), defaults)
+    variables = tuple(str(d.get("refname", "")) for item in function.get("datums", ()) for d in item.values())
+    catches = "PLpgSQL_exception_block" in json.dumps(block)
+    return Body(statements_of(block.get("body")), catches, defaults, block, variables)
 
 
 def statements_of(items: Any) -> tuple[tuple[str, Node], ...]:
@@ -179,6 +180,27 @@ def query(node: Node, key: str = "cond") -> str:
     return str(node.get(key, {}).get("PLpgSQL_expr", {}).get("query", ""))
 
 
+def branches(kind: str, node: Node) -> Iterator[tuple[str, Any]]:
+    """(condition, statements) of IF and CASE, in order; ELSE is "true"."""
+    if kind == "PLpgSQL_stmt_if":
+        yield query(node), node.get("then_body")
+        for item in node.get("elsif_list", ()):
+            yield query(item["PLpgSQL_if_elsif"]), item["PLpgSQL_if_elsif"].get("stmts")
+        yield "true", node.get("else_body", {}) and _else(node["else_body"])
+        return
+    switch = query(node, "t_expr")
+    for item in node.get("case_when_list", ()):
+        when = item["PLpgSQL_case_when"]
+        yield re.sub(r'"?__Case__Variable_\d+__"?', f"({switch})", query(when, "expr")), when.get("stmts")
+    # Without ELSE, CASE raises where nothing matches.
+    if node.get("have_else"):
+        yield "true", node.get("else_stmts")
+
+
+def _else(node: Any) -> Any:
+    return node.get("stmts", ()) if isinstance(node, dict) else node
+
+
 def raises(statements: Any) -> Node | None:
     """The first statement, where it is a RAISE EXCEPTION."""
     found = statements_of(statements)[:1]
@@ -187,54 +209,11 @@ def raises(statements: Any) -> Node | None:
     return None
 
 
-def guards(function: Function) -> Iterator[tuple[str, Node]]:
-    """(condition, RAISE) of each IF ... RAISE EXCEPTION that nothing before it can skip.
-
-    A function that catches exceptions has none: the RAISE might not leave it.
-    """
-    body = body_of(function)
-    if body is None or body.catches:
-        return
-    for kind, node in body.statements:
-        if kind == "PLpgSQL_stmt_if":
-            found = raises(node.get("then_body"))
-            if found is not None:
-                yield query(node), found
-        if any(inner in ("PLpgSQL_stmt_return", "PLpgSQL_stmt_exit") for inner, _ in _nested(kind, node)):
-            return
-
-
 @cache
 def raises_always(function: Function) -> bool:
     """Whether the function does nothing but raise."""
     body = body_of(function)
     return body is not None and not body.catches and bool(raises([dict([s]) for s in body.statements]))
-
-
-@cache
-def asks_for_change(condition: str, column: str) -> bool:
-    """Whether a condition holds wherever the column changes, NULL aside."""
-    name = f'(?:{re.escape(column)}|"{re.escape(column)}")'
-    changed = re.compile(
-        rf"^\(*\s*(?:new\.{name}\s+is\s+distinct\s+from\s+old\.{name}|old\.{name}\s+is\s+distinct\s+from\s+new\.{name}"
-        rf"|new\.{name}\s*(?:<>|!=)\s*old\.{name}|old\.{name}\s*(?:<>|!=)\s*new\.{name})\s*\)*$",
-        re.I,
-    )
-    alternatives = re.split(r"\s+or\s+", without_comments(condition), flags=re.I)
-    return " and " not in condition.lower() and any(changed.match(part.strip()) for part in alternatives)
-
-
-@cache
-def refuses_change(function: Function, column: str) -> bool:
-    """Whether a row trigger function raises at any change of `column`, always."""
-    return any(asks_for_change(condition, column) for condition, _ in guards(function))
-
-
-@cache
-def freezes(function: Function, column: str) -> bool:
-    """Whether a row trigger function refuses any change of `column`, or puts the old value back, always."""
-    put_back = (same_expression(value, f"old.{column}") for value in assignments(function, column, always=True))
-    return refuses_change(function, column) or any(put_back)
 
 
 def into(node: Node) -> tuple[str, ...]:
@@ -246,18 +225,14 @@ def into(node: Node) -> tuple[str, ...]:
 
 
 @cache
-def assignments(function: Function, column: str, *, always: bool = False) -> tuple[str, ...]:
-    """What the function assigns to NEW.column (with `always`, only where nothing can skip it)."""
-    return tuple(_assignments(function, column, always))
+def assignments(function: Function, column: str) -> tuple[str, ...]:
+    """What the function assigns to NEW.column."""
+    return tuple(_assignments(function, column))
 
 
-def _assignments(function: Function, column: str, always: bool) -> Iterator[str]:
+def _assignments(function: Function, column: str) -> Iterator[str]:
     body = body_of(function)
-    if body is None:
-        return
-    if always and body.catches:
-        return
-    for kind, node in body.statements if always else body.walk():
+    for kind, node in body.walk() if body else ():
         if kind == "PLpgSQL_stmt_assign":
             target, _, value = query(node, "expr").partition(":=")
             if not value:
@@ -266,8 +241,6 @@ def _assignments(function: Function, column: str, always: bool) -> Iterator[str]
                 yield value.strip()
         elif f"new.{column}".lower() in into(node) or "new" in into(node):
             yield query(node, "sqlstmt") or query(node, "query") or "a query"
-        if always and any(k == "PLpgSQL_stmt_return" for k, _ in _nested(kind, node)):
-            return
 
 
 @cache

@@ -4,7 +4,6 @@ PL/pgSQL is followed through IF, CASE, nested blocks and loops over queries, wit
 the event. What is not understood (dynamic SQL, a helper that inserts) counts as not written.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +13,7 @@ from pglast import ast, enums, parse_sql
 from pglast.parser import ParseError
 
 from pytest_tenantproof.catalog.model import Function
-from pytest_tenantproof.catalog.plpgsql import Node, body_of, query, raises, statements_of
+from pytest_tenantproof.catalog.plpgsql import Node, body_of, branches, query, raises, statements_of
 
 __all__ = ["Recording", "gap", "parsed", "recordings"]
 
@@ -139,7 +138,7 @@ class _Paths:
         if kind == "PLpgSQL_stmt_block":
             return self.run(statements_of(node.get("body")), paths)
         if kind in ("PLpgSQL_stmt_if", "PLpgSQL_stmt_case"):
-            return self._branches(_branches(kind, node), paths)
+            return self._branches(branches(kind, node), paths)
         inside = self.run(statements_of(node.get("body")), paths)
         return inside if kind == "PLpgSQL_stmt_fors" and _all_rows(query(node, "query")) else paths | inside
 
@@ -152,26 +151,6 @@ class _Paths:
             if met is True:
                 return after
         return after
-
-
-def _branches(kind: str, node: Node) -> Iterator[tuple[str, Any]]:
-    if kind == "PLpgSQL_stmt_if":
-        yield query(node), node.get("then_body")
-        for item in node.get("elsif_list", ()):
-            yield query(item["PLpgSQL_if_elsif"]), item["PLpgSQL_if_elsif"].get("stmts")
-        yield "true", node.get("else_body", {}) and _else(node["else_body"])
-        return
-    switch = query(node, "t_expr")
-    for item in node.get("case_when_list", ()):
-        when = item["PLpgSQL_case_when"]
-        yield re.sub(r'"?__Case__Variable_\d+__"?', f"({switch})", query(when, "expr")), when.get("stmts")
-    # Without ELSE, CASE raises where nothing matches.
-    if node.get("have_else"):
-        yield "true", node.get("else_stmts")
-
-
-def _else(node: Any) -> Any:
-    return node.get("stmts", ()) if isinstance(node, dict) else node
 
 
 def _all_rows(text: str) -> bool:

@@ -1,10 +1,11 @@
 """Whether the trigger of a declared reference really enforces it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
+from pytest_tenantproof.catalog.guards import Aim, lets_through
 from pytest_tenantproof.catalog.model import Function, Table, Trigger
-from pytest_tenantproof.catalog.plpgsql import body_of, guards, query, without_comments
+from pytest_tenantproof.catalog.plpgsql import body_of, query, without_comments
 from pytest_tenantproof.config import Reference
 from pytest_tenantproof.model import Finding
 
@@ -12,7 +13,11 @@ __all__ = ["enforcers", "reference_problems"]
 
 
 def reference_problems(
-    table: Table, column: str, tenant: str, reference: Reference, functions: dict[str, Function]
+    table: Table,
+    reference: Reference,
+    aims: Sequence[Aim],
+    catalog: Mapping[str, Table],
+    functions: dict[str, Function],
 ) -> Iterator[Finding]:
     """What is wrong with the enforcement of one reference; nothing when a trigger provably enforces it."""
     candidates = enforcers(table, reference, functions)
@@ -20,10 +25,11 @@ def reference_problems(
         targets = ", ".join(sorted(set(reference.to.values())))
         run = sorted({t.function for t in table.triggers if t.level == "ROW" and t.timing == "BEFORE"})
         instead = f"; its triggers run {', '.join(run)}" if run else ""
+        column = reference.column.rpartition(".")[2]
         detail = f"no trigger checks that {column} names a row of the same tenant in {targets}{instead}"
         yield Finding(table.name, detail)
         return
-    weaknesses = [tuple(_weaknesses(t, functions[t.function], column, tenant, reference)) for t in candidates]
+    weaknesses = [tuple(_weaknesses(t, functions[t.function], table, aims, catalog)) for t in candidates]
     if all(weaknesses):
         for trigger, found in zip(candidates, weaknesses, strict=True):
             for weakness in found:
@@ -31,7 +37,7 @@ def reference_problems(
     yield from _discriminator(table, reference)
 
 
-def enforcers(table: Table, reference: Reference, functions: dict[str, Function]) -> list[Trigger]:
+def enforcers(table: Table, reference: Reference, functions: Mapping[str, Function]) -> list[Trigger]:
     """The triggers of a table whose functions look a target of the reference up."""
     return [t for t in table.triggers if _looks_up(functions.get(t.function), reference)]
 
@@ -47,47 +53,34 @@ def _bare(table: str) -> str:
     return table.rpartition(".")[2].strip('"').lower()
 
 
-def _weaknesses(trigger: Trigger, function: Function, column: str, tenant: str, reference: Reference) -> Iterator[str]:
-    involved = {column, tenant, *filter(None, (reference.discriminator,))}
+def _weaknesses(
+    trigger: Trigger, function: Function, table: Table, aims: Sequence[Aim], catalog: Mapping[str, Table]
+) -> Iterator[str]:
+    involved = {name for aim in aims for name in (aim.column.name, aim.tenant.name, aim.discriminator) if name}
     if trigger.enabled not in ("origin", "always"):
         yield f"is {trigger.enabled}"
     if trigger.level != "ROW" or not {"INSERT", "UPDATE"} <= set(trigger.events):
         yield "does not fire for each row on INSERT and UPDATE"
-    if trigger.when:
-        yield "has a WHEN clause that exempts rows"
     if trigger.columns and not involved <= set(trigger.columns):
         yield "fires on UPDATE OF some of the columns involved only"
-    yield from _function_weaknesses(function, tenant, reference)
-
-
-def _function_weaknesses(function: Function, tenant: str, reference: Reference) -> Iterator[str]:
     body = body_of(function)
     if body is None:
         yield f"{function.signature} is not understood"
         return
-    if body.catches:
-        yield f"{function.signature} catches exceptions, so a refusal may not leave it"
-    text = without_comments(function.body).lower().replace('"', "")
-    for target in sorted(set(reference.to.values())):
-        if not re.search(rf"\b{re.escape(_bare(target))}\b", text):
-            yield f"{function.signature} does not look {target} up"
-    compares = re.compile(
-        rf"is\s+distinct\s+from\s+new\.{re.escape(tenant)}\b|new\.{re.escape(tenant)}\s+is\s+distinct\s+from"
-        rf"|not\s+exists\s*\(.*new\.{re.escape(tenant)}\b|^\s*not\s+found\s*$",
-        re.I | re.S,
-    )
-    sound = [(condition, node) for condition, node in guards(function) if compares.search(condition)]
-    if not sound:
-        yield f"{function.signature} does not refuse every row whose tenant IS DISTINCT FROM the target's"
-    for _, node in sound:
-        options = (option["PLpgSQL_raise_option"]["expr"] for option in node.get("options", ()))
-        if leaked := [p for p in (*node.get("params", ()), *options) if not _harmless(query({"cond": p}))]:
-            yield f"{function.signature} puts {len(leaked)} looked-up value(s) into its error text"
+    for aim in aims:
+        if passed := lets_through(trigger, function, table, aim, catalog):
+            when = f" where {aim.discriminator} is {aim.kind!r}" if aim.discriminator else ""
+            yield f"{function.signature} does not provably refuse {passed} of {aim.target.name}{when}"
+    for kind, node in body.walk():
+        if kind == "PLpgSQL_stmt_raise":
+            options = (option["PLpgSQL_raise_option"]["expr"] for option in node.get("options", ()))
+            if leaked := [p for p in (*node.get("params", ()), *options) if not _harmless(query({"cond": p}))]:
+                yield f"{function.signature} puts {len(leaked)} looked-up value(s) into its error text"
 
 
 def _harmless(expression: str) -> bool:
     """Values the caller sent, or names of the trigger's own table."""
-    return bool(re.fullmatch(r"\s*(new\.\w+|tg_\w+|'[^']*')\s*", expression, re.I))
+    return bool(re.fullmatch(r"\s*((new|old)\.\w+|tg_\w+|'[^']*')\s*", expression, re.I))
 
 
 def _discriminator(table: Table, reference: Reference) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 
 from pytest_tenantproof.catalog.canonical import digest, part_digests
+from pytest_tenantproof.catalog.guards import Aim
 from pytest_tenantproof.catalog.model import Column, Constraint, Function, Grant, Role, Snapshot, Table
 from pytest_tenantproof.catalog.references import reference_problems
 from pytest_tenantproof.catalog.roles import RoleGraph
@@ -201,10 +202,19 @@ class Catalog:
 
     def reference_problems(self, table: Table, column: str, reference: Reference) -> Iterator[Finding]:
         """What is wrong with the trigger behind a declared reference."""
-        tenant = self.tenant_column(table)
-        if tenant is None:
-            return iter((Finding(table.name, "has no tenant column to compare a reference by"),))
-        return reference_problems(table, column, tenant.name, reference, self.functions)
+        tenant, held = self.tenant_column(table), table.column(column)
+        if tenant is None or held is None:
+            yield Finding(table.name, "has no tenant column to compare a reference by")
+            return
+        aims = []
+        for kind, name in reference.to.items():
+            target = self.tables.get(name)
+            owner = self.tenant_column(target) if target else None
+            if target is None or owner is None:
+                yield Finding(table.name, f"{column} is declared to name rows of {name}, which shows no tenant")
+                continue
+            aims.append(Aim(held, tenant, reference.discriminator, kind, tuple(reference.to), target, owner))
+        yield from reference_problems(table, reference, aims, self.tables, self.functions)
 
     def links_of(self, table: Table) -> tuple[Link, ...]:
         return self._links_by_table.get(table.name, ())

@@ -180,8 +180,9 @@ def _tenants(catalog: Catalog) -> set[str]:
 def test_declared_references_are_enforced(catalog: Catalog, findings: Findings) -> None:
     """A polymorphic reference has only its trigger: dropped, narrowed, conditional or swallowed, it is gone.
 
-    The trigger must fire for each row, on INSERT and UPDATE, on every column involved, without WHEN, be
-    enabled, look each possible target up, compare the tenants so that NULL does not pass, and raise.
+    The trigger must fire for each row, on INSERT and UPDATE, on every column involved, and be enabled. Every way
+    through its function is followed for each kind of target: a key that finds another tenant's row, a row of no
+    tenant, or none must raise (before the write, no row may be returned). What is not understood may do anything.
     """
     for reference in catalog.settings.references:
         name, _, column = reference.column.rpartition(".")

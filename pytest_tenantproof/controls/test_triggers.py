@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 from pytest_tenantproof.catalog import Catalog, Kind
 from pytest_tenantproof.catalog.expressions import same_expression
-from pytest_tenantproof.catalog.model import Function, Table, Trigger
-from pytest_tenantproof.catalog.plpgsql import asks_for_change, assignments, freezes, raises_always, refuses_change
+from pytest_tenantproof.catalog.guards import keeps
+from pytest_tenantproof.catalog.model import Table, Trigger
+from pytest_tenantproof.catalog.plpgsql import assignments
 from pytest_tenantproof.catalog.references import enforcers
 from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._maps import INTEGRITY
@@ -23,15 +24,6 @@ def _fires(trigger: Trigger, column: str) -> bool:
         and not trigger.deferrable
         and (not trigger.columns or column in trigger.columns)
     )
-
-
-def _keeps(trigger: Trigger, function: Function | None, column: str) -> bool:
-    """Whether a trigger that fires refuses each change of the column, or (before the write) puts it back."""
-    if function is None:
-        return False
-    if trigger.when:
-        return asks_for_change(trigger.when, column) and raises_always(function)
-    return refuses_change(function, column) or (trigger.timing == "BEFORE" and freezes(function, column))
 
 
 def _writers(catalog: Catalog, table: Table, column: str) -> list[str]:
@@ -60,16 +52,16 @@ def test_tenant_is_immutable(catalog: Catalog, findings: Findings) -> None:
     """Moving a row to another tenant hands it over, and everything that refers to it with it.
 
     Policies stop a client; roles that bypass row security need a row trigger on UPDATE that raises when the
-    tenant changes, or (BEFORE) puts it back. It must be recognisable as such: nothing before it returns, no
-    exception handler swallows it; or its WHEN asks whether the tenant changed, and its function only raises.
-    Needed wherever a client or back-end role may update the column.
+    tenant changes, or (BEFORE) puts it back or returns no row. Every way through its function is followed, and its
+    WHEN: a condition that is not understood may hold or not, a handler may catch what was raised, and ASSERT can be
+    switched off. Needed wherever a client or back-end role may update the column.
     """
     for table in catalog.tenant_tables:
         column = catalog.tenant_column(table)
         if column is None or column.generated or not _writers(catalog, table, column.name):
             continue
         live = [t for t in table.triggers if _fires(t, column.name)]
-        if not any(_keeps(t, catalog.functions.get(t.function), column.name) for t in live):
+        if not any(keeps(t, catalog.functions.get(t.function), table, column) for t in live):
             run = sorted({t.function for t in table.triggers if "UPDATE" in t.events})
             instead = f"; the ones there run {', '.join(run)}" if run else ""
             findings.add(table, f"no row trigger on UPDATE provably keeps {column.name} as it is{instead}")

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from pytest_tenantproof.catalog import Catalog, Kind, Link
+from pytest_tenantproof.catalog.guards import keeps
 from pytest_tenantproof.catalog.model import Column, Table
 from pytest_tenantproof.catalog.names import LOOKUPS, quoted, singular
-from pytest_tenantproof.catalog.plpgsql import freezes
 from pytest_tenantproof.catalog.references import enforcers
 from pytest_tenantproof.prove.audit_placeholders import audit_placeholders
 
@@ -88,7 +88,7 @@ def _tables(catalog: Catalog) -> Iterator[tuple[str, str]]:
         yield name, next((t.name for t in catalog.of_kind(kind)), "")
     for trigger in table.triggers:
         function = catalog.functions.get(trigger.function)
-        if column and function and freezes(function, column.name):
+        if column and keeps(trigger, function, table, column):
             yield "drop_freeze_trigger", f"DROP TRIGGER {quoted(trigger.name)} ON {table.name}"
             yield "disable_freeze_trigger", f"ALTER TABLE {table.name} DISABLE TRIGGER {quoted(trigger.name)}"
     for policy in table.policies:
