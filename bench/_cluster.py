@@ -21,7 +21,7 @@ from pytest_tenantproof.config import Settings
 from pytest_tenantproof.controls.judge import functions, judge, static_ids
 from pytest_tenantproof.errors import TenantproofError
 from pytest_tenantproof.model import Outcome
-from pytest_tenantproof.probes import probe, scan
+from pytest_tenantproof.probes import follow, probe, scan
 from pytest_tenantproof.target import EmbeddedPostgres, TargetInfo, find_bin, rolled_back, start
 from tests.naming import changed, names
 from tests.support import faults_settings, load_faults_base
@@ -103,9 +103,12 @@ def open_cluster() -> Cluster:
 @cache
 def live_ids() -> tuple[str, ...]:
     """Controls that need no more than a database that may be attacked."""
-    given = {"catalog", "findings", "probes", "stored", "database", "today", "target"}
-    wanted = {i: set(inspect.signature(f).parameters) for i, f in functions().items() if i[2] in "35"}
-    return tuple(i for i, names in wanted.items() if names <= given and i not in static_ids())
+    given = {"catalog", "findings", "probes", "trail", "stored", "database", "today", "target"}
+    return tuple(i for i in functions() if i[2] in "35" and _asked(i) <= given and i not in static_ids())
+
+
+def _asked(control: str) -> set[str]:
+    return set(inspect.signature(functions()[control]).parameters)
 
 
 def _execute(dsn: str, statement: str) -> str:
@@ -128,8 +131,9 @@ def judge_case(cluster: Cluster, copy: Copy) -> Verdict:
             catalog = Catalog(snapshot, cluster.settings)
             results = [judge(i, catalog) for i in static_ids() if not i.startswith("TP9")]
             given = {"probes": probe(connection, catalog), "stored": scan(connection, catalog)}
+            given |= {"trail": follow(connection, catalog)} if catalog.audit_tables else {}
             given |= {"today": datetime.now(UTC).date(), "target": SCRATCH}
-            for control in live_ids():
+            for control in (i for i in live_ids() if "trail" in given or "trail" not in _asked(i)):
                 with rolled_back(connection):
                     results.append(judge(control, catalog, database=connection, **given))
     except TenantproofError as error:

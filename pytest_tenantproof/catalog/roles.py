@@ -1,7 +1,7 @@
 """Who can act as whom: the whole membership graph (pg_auth_members, pg_roles)."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from pytest_tenantproof.catalog.model import PUBLIC, Grant, Role, Snapshot
 
@@ -34,6 +34,27 @@ class RoleGraph:
         if role not in self._becomes:
             self._becomes[role] = _closure(role, self._reaches) | {PUBLIC}
         return self._becomes[role]
+
+    def groups_of(self, members: Collection[str], apart: Collection[str]) -> frozenset[str]:
+        """Roles that do nothing but hold privileges for `members`: what they may, the members may.
+
+        None of those in `apart`, none with an attribute, and none that anybody but `members` or a role in `apart`
+        is a member of, or that leads on to another role.
+        """
+        found = {name for member in members for name in self.becomes(member) if name in self.roles}
+        found -= {*members, *apart, *(name for name in found if self._is_strong(self.roles[name]))}
+        while left := {name for name in found if not self._is_group(name, {*members, *found}, apart)}:
+            found -= left
+        return frozenset(found)
+
+    @staticmethod
+    def _is_strong(role: Role) -> bool:
+        strong = (role.superuser, role.bypass_rls, role.replication, role.create_role, role.create_db, role.login)
+        return any(strong) or role.name.startswith("pg_")
+
+    def _is_group(self, name: str, fellows: Collection[str], apart: Collection[str]) -> bool:
+        members = {member for member, roles in self._reaches.items() if name in roles}
+        return self.becomes(name) - {PUBLIC} <= {*fellows} and members <= {*fellows, *apart}
 
     def logins_reaching(self, roles: Iterable[str]) -> tuple[Role, ...]:
         """Login roles, superusers aside, that can act as or become one of `roles`."""

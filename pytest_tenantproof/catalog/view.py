@@ -238,7 +238,11 @@ class Catalog:
 
     @cached_property
     def client_roles(self) -> tuple[str, ...]:
-        """The configured client roles that exist here."""
+        """The configured client roles that exist here, and the groups that hold privileges for them."""
+        return (*self._configured_clients, *sorted(self.client_groups))
+
+    @cached_property
+    def _configured_clients(self) -> tuple[str, ...]:
         return tuple(name for name in self.settings.client_roles if name in self.graph.roles)
 
     @cached_property
@@ -260,7 +264,20 @@ class Catalog:
         """Roles that may hold privileges on tenants' tables: the configured ones and administrators."""
         s = self.settings
         named = {*s.client_roles, *s.service_roles, *s.scoped_roles, *s.auditor_roles}
-        return frozenset(named | {role for role in self.graph.roles if self.is_admin(role)})
+        return frozenset(named | self._admins | self.client_groups)
+
+    @cached_property
+    def _admins(self) -> frozenset[str]:
+        return frozenset(role for role in self.graph.roles if self.is_admin(role))
+
+    @cached_property
+    def client_groups(self) -> frozenset[str]:
+        """Groups that clients alone belong to: what they are granted is the clients', and is judged as theirs."""
+        s, snapshot = self.settings, self.snapshot
+        owners = {item.owner for items in (snapshot.tables, snapshot.functions, snapshot.schemas) for item in items}
+        apart = {*s.service_roles, *s.scoped_roles, *s.auditor_roles, *owners, *self._admins}
+        found = self.graph.groups_of(self._configured_clients, apart)
+        return frozenset(name for name in found if not self.is_powerless(name))
 
     def is_powerless(self, role: str) -> bool:
         """Whether a role is a mere group: no login, no attribute, owns nothing, is granted nothing."""

@@ -1,10 +1,11 @@
 """1xx: every row says whose it is."""
 
 import re
+from collections.abc import Iterator
 
 from pytest_tenantproof.catalog import Catalog, Kind
 from pytest_tenantproof.catalog.expressions import is_constant, same_expression
-from pytest_tenantproof.catalog.model import Index
+from pytest_tenantproof.catalog.model import Index, Table
 from pytest_tenantproof.catalog.names import LOOKUPS, foreign_key_hints, singular, snake
 from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._bound import prover
@@ -14,9 +15,13 @@ from pytest_tenantproof.model import Severity
 _ALIVE = re.compile(r"\(?\"?\w*(deleted|archived|removed|revoked)\w*\"? IS NULL\)?", re.I)
 
 
-def _is_unique_among_the_living(index: Index) -> bool:
-    """A unique index over all rows, or over those that were not deleted softly."""
-    return index.unique and index.valid and (not index.predicate or bool(_ALIVE.fullmatch(index.predicate)))
+def _keys_of_the_living(table: Table) -> Iterator[Index]:
+    """Unique indexes over all rows, or over those that were not deleted softly, that hold at every moment."""
+    late = {c.name for c in table.constraints if c.deferrable}
+    for index in table.indexes:
+        living = not index.predicate or _ALIVE.fullmatch(index.predicate)
+        if index.unique and index.valid and living and index.name not in late:
+            yield index
 
 
 @control(
@@ -140,16 +145,21 @@ def test_tenant_column_references_the_registry(catalog: Catalog, findings: Findi
     also=("TP901",),
 )
 def test_tenant_column_has_no_fixed_default(catalog: Catalog, findings: Findings) -> None:
-    """With a constant default, or a fallback to one, each insert that forgets the tenant lands at one customer."""
+    """With a constant default, or a fallback to one, each insert that forgets the tenant lands at one customer.
+
+    A view can have a default of its own for what is inserted through it.
+    """
     s = catalog.settings
     allowed = (*s.trusted_tenant_expressions, *s.trusted_user_expressions)
-    for table in (*catalog.tenant_tables, *catalog.audit_tables):
+    views = (view for view in catalog.views if view in catalog.own_tables)
+    for table in (*catalog.tenant_tables, *catalog.audit_tables, *views):
         column = catalog.tenant_column(table)
         if not column or not column.default or any(same_expression(column.default, text) for text in allowed):
             continue
         roles = catalog.client_roles or ("PUBLIC",)
         if not all(prover(catalog).is_callers_tenant(table, column.name, column.default, role) for role in roles):
-            fix = f"ALTER TABLE {table.name} ALTER COLUMN {column.name} DROP DEFAULT;"
+            kind = "VIEW" if table.kind == "view" else "TABLE"
+            fix = f"ALTER {kind} {table.name} ALTER COLUMN {column.name} DROP DEFAULT;"
             findings.add(table, f"{column.name} has a default that is not the caller's tenant", fix=fix)
 
 
@@ -192,12 +202,15 @@ def test_id_columns_are_references(catalog: Catalog, findings: Findings) -> None
 )
 @falsified_by("{drop_registry_lookup}")
 def test_registry_lookups_are_unique(catalog: Catalog, findings: Findings) -> None:
-    """Two tenants with one slug or domain: a request resolves to whichever row comes first."""
+    """Two tenants with one slug or domain: a request resolves to whichever row comes first.
+
+    A deferrable key does not count: until commit there may be two.
+    """
     registry = catalog.registry
     if registry is None:
         findings.add(catalog.settings.tenant_table, "the tenant registry does not exist")
         return
-    unique = {i.columns for i in registry.indexes if _is_unique_among_the_living(i)}
+    unique = {i.columns for i in _keys_of_the_living(registry)}
     for column in registry.columns:
         by_expression = any(
             i.unique and "" in i.columns and f"({column.name})" in i.definition for i in registry.indexes
@@ -223,7 +236,7 @@ def test_memberships_are_anchored(catalog: Catalog, findings: Findings) -> None:
         keys = [c for c in table.constraints if c.kind == "foreign" and catalog.holds(c)]
         if not any(user in c.columns and c.target in catalog.settings.user_tables for c in keys):
             findings.add(table, f"{user} has no enforced foreign key to the user table")
-        unique = (set(i.columns) for i in table.indexes if _is_unique_among_the_living(i))
+        unique = (set(i.columns) for i in _keys_of_the_living(table))
         if column and not any(columns and columns <= {user, column.name} for columns in unique):
             findings.add(table, f"no unique key on ({column.name}, {user})")
         user_column = table.column(user)

@@ -152,6 +152,8 @@ def _trusted_owner(catalog: Catalog, owner: str) -> bool:
     maps=CONFIG,
 )
 @falsified_by("ALTER ROLE {client_role} SET row_security = off")
+@falsified_by("ALTER ROLE {gateway_role} SET search_path = pg_temp, {schema}")
+@falsified_by("ALTER ROLE {client_role} SET search_path = {schema}, pg_catalog")
 @falsified_by("ALTER ROLE {gateway_role} SET request.jwt.claims = '{{}}'")
 @falsified_by("ALTER ROLE {gateway_role} SET role = '{service_role}'")
 @falsified_by("ALTER ROLE {gateway_role} SET app.settings.jwt_secret = 'x'")
@@ -176,7 +178,7 @@ def _setting_problem(catalog: Catalog, setting: Setting) -> str:
         return "holds a secret, which every role reads in pg_db_role_setting"
     parts = [part.strip().strip('"') for part in value.split(",")]
     if name == "search_path":
-        return "names a schema where clients can create objects" if _writable(catalog, parts) else ""
+        return _path_problem(catalog, parts)
     if name == "pgrst.db_schemas":
         hidden = sorted(set(parts) - {*catalog.settings.exposed, "graphql_public", "storage", ""})
         return f"serves {', '.join(hidden)}, which the config does not expose" if hidden else ""
@@ -191,6 +193,13 @@ def _setting_problem(catalog: Catalog, setting: Setting) -> str:
     if name == "plan_cache_mode":
         return "forces plans made for another tenant" if value == "force_generic_plan" else ""
     return "" if _HARMLESS.match(name) else "is set for its sessions, and is not known to be harmless"
+
+
+def _path_problem(catalog: Catalog, schemas: list[str]) -> str:
+    if _writable(catalog, schemas) or "pg_temp" in schemas[:-1]:
+        return "names a schema where clients can create objects"
+    late = "pg_catalog" in schemas[1:]
+    return "names pg_catalog after a schema whose functions then take built-in ones' place" if late else ""
 
 
 def _writable(catalog: Catalog, schemas: list[str]) -> bool:

@@ -85,7 +85,15 @@ _CONTEXT = re.compile(
     r"|\breset\s+(role|all|session)|\bset\s+(local\s+|session\s+)?\"?\w+\.\w+\"?\s*(=|to)\b",
     re.I,
 )
-_RUNS_TEXT = re.compile(r"\b(query|cursor)_to_xml\w*\s*\(|\bts_(stat|rewrite)\s*\(|\bdblink\w*\s*\(", re.I)
+_LITERAL = r"(?:'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)"
+_RUNS_TEXT = re.compile(
+    r"\b((query|cursor)_to_xml\w*|ts_(stat|rewrite)|dblink\w*)\s*\("
+    rf"|\b(crosstab\w*|connectby|xpath_table)\s*\((?!\s*{_LITERAL}\s*(,\s*'(?:[^']|'')*'\s*)*\))",
+    re.I | re.S,
+)
+_RANGES = re.compile(r"\bAS \$function\$(multi)?range_constructor[0-3]\$function\$\s*\Z")
+_TEXT_EXTENSIONS = frozenset({"pgtap", "tablefunc"})
+"""Extensions that only compute, but on what a query returns that they are given as text."""
 _READS_CONTEXT = re.compile(
     r"\bcurrent_setting\s*\(|\bauth\.(jwt|uid|role|email)\s*\(|\bfrom\s+[\w.\"]+|\b(current_user|session_user|now\s*\()",
     re.I,
@@ -211,11 +219,16 @@ def _identity_problems(function: Function) -> list[str]:
             found.append("ends the transaction that the caller's tenant is bound to")
         if body is None:
             found.append("cannot be parsed")
-    elif function.language != "sql":
+    elif function.language != "sql" and not _makes_ranges(function):
         found.append(f"is written in {function.language}, which cannot be analysed")
     if re.search(r"\bpg_(try_)?advisory_\w*lock\w*\s*\(", text, re.I):
         found.append("takes advisory locks, by which tenants can block each other")
     return found
+
+
+def _makes_ranges(function: Function) -> bool:
+    """Whether it is a constructor that CREATE TYPE ... AS RANGE made."""
+    return function.language == "internal" and _RANGES.search(function.definition) is not None
 
 
 @control(
@@ -290,15 +303,18 @@ def test_context_is_not_immutable(catalog: Catalog, findings: Findings) -> None:
     maps=FUNCTIONS,
 )
 @falsified_by("CREATE EXTENSION dblink SCHEMA {schema}")
+@falsified_by("CREATE EXTENSION tablefunc SCHEMA {schema}")
 def test_extension_functions_are_harmless(catalog: Catalog, findings: Findings) -> None:
     """dblink and http open connections, pageinspect reads raw pages, pg_surgery kills rows: none asks a policy.
 
     Extensions known to only compute on their arguments are accepted; any other one is a finding as soon as
-    a client can call a function of it.
+    a client can call a function of it. One that runs the text it is given, as tablefunc does, must not be in an
+    exposed schema.
     """
     reached: dict[str, tuple[Function, str]] = {}
     for function in catalog.snapshot.functions:
-        if function.extension and function.extension not in _DATA_EXTENSIONS:
+        served = function.extension in _TEXT_EXTENSIONS and function.schema in catalog.settings.exposed
+        if function.extension and (served or function.extension not in _DATA_EXTENSIONS):
             for role in _clients(catalog, function):
                 reached.setdefault(function.extension, (function, role))
     for extension, (function, role) in reached.items():

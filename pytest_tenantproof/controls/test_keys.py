@@ -1,6 +1,8 @@
 """1xx: keys and checks that neither leak other tenants nor let a row slip through."""
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from pglast import ast, enums
 from pglast.stream import RawStream
@@ -84,7 +86,8 @@ def test_checks_hold(catalog: Catalog, findings: Findings) -> None:
     """A check that was never validated says nothing of old rows; one that evaluates to NULL passes.
 
     A check that ties a column to the tenant (a storage path, a prefix) must have all its columns NOT NULL, and tie
-    it in each of its alternatives.
+    it in each of its alternatives, from the beginning of the text: `LIKE '%' || tenant` is true of every path that
+    has the tenant in its last folder.
     """
     for table in (*catalog.tenant_tables, *catalog.audit_tables):
         column = catalog.tenant_column(table)
@@ -99,6 +102,34 @@ def test_checks_hold(catalog: Catalog, findings: Findings) -> None:
                 findings.add(table, f"check {check.name} ties {names} to the tenant but passes where it is NULL")
             if column and column.name in check.columns and _excuses(check.definition, column.name):
                 findings.add(table, f"check {check.name} ties the tenant in some alternatives only: the others pass")
+            if column and column.name in check.columns and _ties_anywhere(check.definition, column.name):
+                findings.add(table, f"check {check.name} finds the tenant anywhere in the text, not at its beginning")
+
+
+def _ties_anywhere(definition: str, column: str) -> bool:
+    """Whether the check matches a pattern that has the column in it and is not tied to the text's beginning."""
+    tree = parsed(f"SELECT {definition.removeprefix('CHECK ')}")
+    named = re.compile(rf"\b{re.escape(column)}\b")
+    return tree is not None and any(
+        _is_open(node) and named.search(RawStream()(node.rexpr)) for node in _operators(tree)
+    )
+
+
+def _operators(node: Any) -> Iterator[ast.A_Expr]:
+    if isinstance(node, ast.A_Expr):
+        yield node
+    items = node if isinstance(node, tuple) else (getattr(node, name) for name in node)
+    for item in items:
+        if isinstance(item, ast.Node | tuple):
+            yield from _operators(item)
+
+
+def _is_open(node: ast.A_Expr) -> bool:
+    name, first = node.name[-1].sval, node.rexpr
+    while isinstance(first, ast.A_Expr | ast.TypeCast):
+        first = first.arg if isinstance(first, ast.TypeCast) else first.lexpr
+    text = first.val.sval if isinstance(first, ast.A_Const) and isinstance(first.val, ast.String) else ""
+    return text[:1] in ("%", "_") if name in ("~~", "~~*") else name in ("~", "~*") and text[:1] != "^"
 
 
 def _excuses(definition: str, column: str) -> bool:

@@ -8,7 +8,7 @@ from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._bound import prover
 from pytest_tenantproof.controls._maps import ACCESS, FUNCTIONS
 from pytest_tenantproof.model import Severity
-from pytest_tenantproof.policy import Gap
+from pytest_tenantproof.policy import Gap, laundered
 
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE"})
 
@@ -81,15 +81,24 @@ def _command(gap: Gap) -> str:
 )
 @falsified_by("{accessor_reads_user_metadata}", also=("TP901",))
 @falsified_by("{accessor_has_a_fallback}", also=("TP901",))
+@falsified_by(
+    "CREATE FUNCTION {schema}.sync() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$ BEGIN"
+    " new.raw_app_meta_data := new.raw_app_meta_data || new.raw_user_meta_data; RETURN new; END $$;"
+    "REVOKE EXECUTE ON FUNCTION {schema}.sync() FROM PUBLIC"
+)
 def test_trusted_expressions_are_trustworthy(catalog: Catalog, findings: Findings) -> None:
     """Every proof stands on the trusted expressions of the config, so they are followed to the bottom.
 
     Through function bodies, each value they may give has to come from a setting that only the gateway sets,
-    or from one of the caller's own memberships: no setting of the session, no `user_metadata`, no constant.
+    or from one of the caller's own memberships: no setting of the session, no `user_metadata`, no constant. Nor
+    may a function write such a claim from `user_metadata`, in a trigger on the user table or a hook that makes tokens.
     """
     for weakness in prover(catalog).trust.weaknesses:
         where = weakness.function or weakness.expression
         findings.add(where, f"{weakness.expression} is not trustworthy: {weakness.reason}")
+    for function in catalog.own_functions:
+        if name := laundered(function, prover(catalog).trust.claims):
+            findings.add(function, f"makes {name} of what users edit themselves, and policies trust it")
 
 
 @control(

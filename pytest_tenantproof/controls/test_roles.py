@@ -73,7 +73,7 @@ def test_client_roles_reach_nobody(catalog: Catalog, findings: Findings) -> None
     """A client role that is a member of the service role or of an owner can switch row security off.
 
     The whole membership graph counts, by INHERIT, SET and ADMIN alike. Who comes without a login must not become one
-    who has one.
+    who has one. A group that clients alone belong to counts as a client role itself.
     """
     for role in catalog.client_roles:
         reached = catalog.graph.becomes(role) - {role, "PUBLIC"}
@@ -144,15 +144,23 @@ def test_applications_own_nothing(catalog: Catalog, findings: Findings) -> None:
 
 @control(
     "TP228",
-    title="The gateway's login holds no privileges of its own",
+    title="The gateway's login holds no privileges of its own, and what it switches to does not log in",
     severity=Severity.HIGH,
     requirement="C1",
     maps=PRIVILEGE,
 )
 @falsified_by("GRANT SELECT ON {tenant_table} TO {gateway_role}", also=("TP207",))
+@falsified_by("ALTER ROLE {client_role} LOGIN")
 def test_gateway_holds_nothing(catalog: Catalog, findings: Findings) -> None:
-    """A request that fails to switch roles runs as the gateway itself. It must then see nothing."""
+    """A request that fails to switch roles runs as the gateway itself. It must then see nothing.
+
+    And who logs in as the very role that the gateway switches to comes with claims of its own making.
+    """
     for role in catalog.gateway_roles:
+        for client in sorted(catalog.graph.becomes(role.name) & set(catalog.client_roles) - {role.name}):
+            if catalog.graph.roles[client].login and not catalog.is_admin(role.name):
+                detail = f"can log in itself, though {role.name} acts as it"
+                findings.add(client, detail, fix=f"ALTER ROLE {client} NOLOGIN;", role=client)
         bound = role.name in (*catalog.settings.scoped_roles, *catalog.client_roles)
         if catalog.is_admin(role.name) or bound:
             continue

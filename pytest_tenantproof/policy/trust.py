@@ -1,5 +1,6 @@
 """What the settings call the caller's tenant and user, followed down to where the value comes from."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pytest_tenantproof.policy.closure import Facts
@@ -40,6 +41,12 @@ class Trust:
         settings = world.settings
         self.users = self._terms(settings.trusted_user_expressions, frozenset())
         self.tenants = self._terms(settings.trusted_tenant_expressions, self.users)
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """The last names of the claims that give the tenant or the user."""
+        found = (claim for term in (*self.users, *self.tenants) for claim in _claims(term))
+        return frozenset(claim.path[-1] if claim.path else claim.root.rpartition(".")[2] for claim in found)
 
     def _terms(self, texts: tuple[str, ...], users: frozenset[Term]) -> frozenset[Term]:
         found: set[Term] = set()
@@ -110,6 +117,11 @@ class Trust:
 
 
 def _has_claim(term: Term) -> bool:
-    if isinstance(term, Apply):
-        return any(_has_claim(arg) for arg in term.args)
-    return isinstance(term, Claim)
+    return any(_claims(term))
+
+
+def _claims(term: Term) -> Iterator[Claim]:
+    if isinstance(term, Claim):
+        yield term
+    for arg in term.args if isinstance(term, Apply) else ():
+        yield from _claims(arg)

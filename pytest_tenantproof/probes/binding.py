@@ -15,6 +15,7 @@ from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.probes.rows import Tenant
 from pytest_tenantproof.probes.savepoints import savepoint
 from pytest_tenantproof.probes.values import literal
+from pytest_tenantproof.probes.wanted import Claim, wanted
 
 __all__ = ["Binding", "bind"]
 
@@ -31,6 +32,7 @@ class Binding:
     """Claim paths and settings that carry the tenant and the user. `unproven`: expressions that none satisfied,
     e.g. an accessor that takes a sealed binding; `proven`: whether any other one was.
 
+    `wanted` are claims that policies ask of everybody beside the tenant, attackers included.
     `foreign` are settings that the product reads though no gateway sets them: anybody may.
     """
 
@@ -41,10 +43,13 @@ class Binding:
     foreign: tuple[str, ...] = ()
     unproven: tuple[str, ...] = ()
     proven: bool = False
+    wanted: tuple[Claim, ...] = ()
 
     def claims(self, role: str, tenant: Any, user: Any, **more: Any) -> dict[str, Any]:
         """A token of that tenant and user; `more` replaces claims at its top."""
         token: dict[str, Any] = {"role": role, "aud": role, "app_metadata": {}, "user_metadata": {}}
+        for path, value in self.wanted:
+            _add(token, path, value)
         for path in self.user_paths:
             _put(token, path, user)
         for path in self.tenant_paths:
@@ -68,19 +73,28 @@ def _put(token: dict[str, Any], path: Path, value: Any) -> None:
     token[path[-1]] = value
 
 
+def _add(token: dict[str, Any], path: Path, value: Any) -> None:
+    """Puts a claim where there is none yet."""
+    for name in path[:-1]:
+        token = token.setdefault(name, {})
+        if not isinstance(token, dict):
+            return
+    token.setdefault(path[-1], value)
+
+
 def bind(connection: psycopg.Connection[Any], catalog: Catalog, tenant: Tenant) -> Binding:
     """Tries claims and settings until each trusted expression gives the tenant or the user."""
     paths, settings = _mentioned(catalog)
     own = tuple(s for s in settings if not s.startswith("request."))
-    found = Binding(foreign=own)
-    wanted = [(e, "user") for e in catalog.settings.trusted_user_expressions]
-    wanted += [(e, "tenant") for e in catalog.settings.trusted_tenant_expressions]
+    found = Binding(foreign=own, wanted=wanted(catalog))
+    asked = [(e, "user") for e in catalog.settings.trusted_user_expressions]
+    asked += [(e, "tenant") for e in catalog.settings.trusted_tenant_expressions]
     unproven: list[str] = []
-    for expression, what in wanted:
+    for expression, what in asked:
         options = _options(found, what, paths, own)
         best = next((o for o in options if _gives(connection, expression, o, tenant, what)), None)
         found, unproven = (best or found), [*unproven, *([] if best else [expression])]
-    proven = len(unproven) < len(wanted)
+    proven = len(unproven) < len(asked)
     return replace(found, unproven=tuple(unproven), proven=proven, foreign=_untaken(found, own))
 
 

@@ -10,6 +10,13 @@ from pytest_tenantproof.model import Outcome
 from pytest_tenantproof.target import rolled_back
 from tests.support import faults_settings
 
+VIEW = "CREATE VIEW un WITH (security_invoker = true) AS SELECT * FROM units"
+CHECK = "ALTER TABLE attachments ADD CHECK"
+CROSSTAB = (
+    "CREATE EXTENSION tablefunc SCHEMA extensions; CREATE FUNCTION public.pivot(q text) RETURNS int LANGUAGE plpgsql"
+    " AS $$ BEGIN PERFORM extensions.crosstab({}); RETURN 1; END $$"
+)
+GROUP = "CREATE ROLE tp_readers; GRANT tp_readers TO authenticated; GRANT SELECT ON units TO tp_readers"
 CHANGES = {
     "ALTER TABLE units ADD share_token text UNIQUE": ("TP111", Outcome.PASSED),
     "ALTER TABLE units ADD code text NOT NULL DEFAULT gen_random_uuid()::text UNIQUE": ("TP111", Outcome.PASSED),
@@ -34,6 +41,42 @@ CHANGES = {
         Outcome.FAILED,
     ),
     "ALTER TABLE memberships ALTER user_id SET DEFAULT auth.uid()": ("TP119", Outcome.PASSED),
+    "ALTER TABLE tenants DROP CONSTRAINT tenants_slug_key, ADD UNIQUE (slug) DEFERRABLE": ("TP118", Outcome.FAILED),
+    "ALTER TABLE tenants ADD UNIQUE (slug) DEFERRABLE": ("TP118", Outcome.PASSED),
+    f"{VIEW}; ALTER VIEW un ALTER tenant_id SET DEFAULT 'bbbbbbbb-0000-0000-0000-000000000000'": (
+        "TP112",
+        Outcome.FAILED,
+    ),
+    f"{VIEW}; ALTER VIEW un ALTER tenant_id SET DEFAULT (auth.jwt() ->> 'tenant_id')::uuid": ("TP112", Outcome.PASSED),
+    f"{CHECK} (path LIKE '%' || tenant_id::text || '%')": ("TP116", Outcome.FAILED),
+    f"{CHECK} (path ~ (tenant_id::text || '/') OR path ~ ('/' || tenant_id::text))": ("TP116", Outcome.FAILED),
+    f"{CHECK} (path LIKE tenant_id::text || '/%')": ("TP116", Outcome.PASSED),
+    f"{CHECK} (tenant_id IS NOT NULL AND path ~ '[.]pdf')": ("TP116", Outcome.PASSED),
+    f"{CHECK} (path ~ ('^' || tenant_id::text || '/'))": ("TP116", Outcome.PASSED),
+    "ALTER ROLE authenticated SET search_path = public, pg_catalog": ("TP266", Outcome.FAILED),
+    "ALTER ROLE authenticated SET search_path = pg_catalog, public, pg_temp": ("TP266", Outcome.PASSED),
+    "ALTER ROLE authenticator SET search_path = pg_temp, public": ("TP266", Outcome.FAILED),
+    "ALTER ROLE authenticated LOGIN": ("TP228", Outcome.FAILED),
+    "REVOKE anon, authenticated FROM authenticator; ALTER ROLE authenticated LOGIN": ("TP228", Outcome.PASSED),
+    "CREATE EXTENSION tablefunc SCHEMA public": ("TP247", Outcome.FAILED),
+    "CREATE EXTENSION tablefunc SCHEMA extensions; GRANT USAGE ON SCHEMA extensions TO authenticated": (
+        "TP247",
+        Outcome.PASSED,
+    ),
+    f"{CROSSTAB.format('q')}": ("TP243", Outcome.FAILED),
+    f"{CROSSTAB.format('$q$select 1, 2, 3$q$')}": ("TP243", Outcome.PASSED),
+    "CREATE TYPE public.span AS RANGE (subtype = numeric)": ("TP243", Outcome.PASSED),
+    "CREATE FUNCTION public.read_any(text) RETURNS text LANGUAGE internal AS 'pg_read_file_all'": (
+        "TP243",
+        Outcome.FAILED,
+    ),
+    GROUP: ("TP212", Outcome.PASSED),
+    f"{GROUP} ": ("TP207", Outcome.PASSED),
+    f"{GROUP}; CREATE ROLE tp_reader LOGIN; GRANT tp_readers TO tp_reader": ("TP212", Outcome.FAILED),
+    f"{GROUP}; GRANT service_role TO tp_readers": ("TP212", Outcome.FAILED),
+    f"{GROUP}; ALTER ROLE tp_readers BYPASSRLS": ("TP212", Outcome.FAILED),
+    f"{GROUP}; GRANT TRUNCATE ON units TO tp_readers": ("TP215", Outcome.FAILED),
+    f"{GROUP}; CREATE POLICY p ON units TO tp_readers USING (true)": ("TP204", Outcome.FAILED),
     "CREATE EXTENSION IF NOT EXISTS plpgsql; UPDATE pg_language SET lanpltrusted = true WHERE lanname = 'c';"
     " GRANT USAGE ON LANGUAGE c TO authenticated": ("TP221", Outcome.FAILED),
 }

@@ -31,7 +31,7 @@ def try_names(scene: Scene) -> Tried:
     tried = Tried()
     if not scene.binding.proven:
         tried.problems["(claims)"] = "no claim or setting makes a trusted expression give a user or tenant"
-    for role in scene.catalog.client_roles:
+    for role in (r for r in scene.catalog.client_roles if r not in scene.catalog.client_groups):
         if any(scene.catalog.privileges(table, role) & _WRITES for table in scene.catalog.tenant_tables):
             _role(scene, tried, role)
     return tried
@@ -48,10 +48,18 @@ def _role(scene: Scene, tried: Tried, role: str) -> None:
             tried.flaws.append(Flaw(table.name, f"{role}'s event does not name the user who signed in", role))
         for forger in _forgers(scene, honest):
             if any(_FALSE in text for text in _said(scene, forger, sql)):
-                tried.flaws.append(Flaw(table.name, f"{forger.name} chose the name in its event", role))
+                detail = f"{forger.name} chose the name in its event{_writers(scene, table)}"
+                tried.flaws.append(Flaw(table.name, detail, role))
         tried.shown += 1
         return
     tried.problems[role] = "none of its writes went through, so none left an event"
+
+
+def _writers(scene: Scene, table: Table) -> str:
+    """The functions by which the table's triggers write events."""
+    found = (scene.catalog.functions.get(name) for name in sorted({t.function for t in table.triggers}))
+    named = [f.signature for f in found if f and any(log.name in f.body for log in scene.logs)]
+    return f", which {' and '.join(named)} writes" if named else ""
 
 
 def _writes(scene: Scene, role: str) -> Iterator[tuple[Table, str]]:
