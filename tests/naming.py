@@ -40,6 +40,8 @@ def _labels(part: str, item: Any) -> Iterator[str]:
         )
         yield from ("database", "default privileges") if part in ("settings", "default_privileges") else ()
         return
+    if part == "casts":
+        yield f"cast ({item.source} AS {item.target})"
     yield str(getattr(item, "signature", "") or getattr(item, "name", "") or getattr(item, "oid", ""))
     yield from getattr(item, "parents", ())
 

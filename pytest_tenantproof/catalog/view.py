@@ -292,6 +292,7 @@ class Catalog:
         named |= {g.grantee for t in snapshot.tables for c in t.columns for g in c.grants}
         named |= {g.grantee for f in snapshot.functions for g in f.grants}
         named |= {g.grantee for s in snapshot.schemas for g in s.grants}
+        named |= {g.grantee for d in snapshot.default_privileges for g in d.grants}
         for role in snapshot.roles:
             strong = (role.superuser, role.bypass_rls, role.replication, role.create_role, role.create_db)
             if any(strong) or role.login or role.name.startswith("pg_"):

@@ -65,6 +65,7 @@ def content_problems(catalog: Catalog, recorder: Recorder) -> Iterator[tuple[Tab
         for problem in (
             *_fit(each, table),
             *_tenant(each, catalog.tenant_column(table), catalog),
+            *_clock(each, table),
             *_images(each, table),
             *_what(each, table),
             *_chain(each, table),
@@ -93,6 +94,12 @@ def _tenant(each: Written, column: Column | None, catalog: Catalog) -> Iterator[
     if foreign or not each.rows(column.name):
         how = f", by {', '.join(sorted(foreign))}" if foreign else ""
         yield f"takes {column.name} from elsewhere than the row{how}"
+
+
+def _clock(each: Written, table: Table) -> Iterator[str]:
+    for column in table.columns:
+        if column.type.startswith("timestamp") and "current_setting" in each.calls(column.name):
+            yield f"takes {column.name} from a setting, which a session may choose"
 
 
 def _images(each: Written, table: Table) -> Iterator[str]:

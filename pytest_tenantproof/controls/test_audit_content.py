@@ -31,8 +31,9 @@ def test_audit_content(catalog: Catalog, findings: Findings) -> None:
     """An event under another tenant, without what the row was, or with a hash that covers half of it proves nothing.
 
     Each value that an audit function inserts is traced to where it comes from: the tenant from the row and not from
-    a claim or setting; images by to_jsonb of the whole row; operation and table from the trigger; a hash over the
-    images and the hash before it, read under a lock. The INSERT must fit the table, or every audited write fails.
+    a claim or setting, nor the time from one; images by to_jsonb of the whole row; operation and table from the
+    trigger; a hash over the images and the hash before it, read under a lock. The INSERT must fit the table, or every
+    audited write fails.
     """
     for recorder in recorders(catalog):
         for table, problem in content_problems(catalog, recorder):

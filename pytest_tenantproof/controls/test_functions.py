@@ -87,8 +87,8 @@ _CONTEXT = re.compile(
 )
 _LITERAL = r"(?:'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)"
 _RUNS_TEXT = re.compile(
-    r"\b((query|cursor)_to_xml\w*|ts_(stat|rewrite)|dblink\w*)\s*\("
-    rf"|\b(crosstab\w*|connectby|xpath_table)\s*\((?!\s*{_LITERAL}\s*(,\s*'(?:[^']|'')*'\s*)*\))",
+    r"\b((query|cursor)_to_xml\w*|ts_(stat|rewrite)|dblink\w*)\"?\s*\("
+    rf"|\b(crosstab\w*|connectby|xpath_table)\"?\s*\((?!\s*{_LITERAL}\s*(,\s*'(?:[^']|'')*'\s*)*\))",
     re.I | re.S,
 )
 _RANGES = re.compile(r"\bAS \$function\$(multi)?range_constructor[0-3]\$function\$\s*\Z")

@@ -107,12 +107,10 @@ def test_checks_hold(catalog: Catalog, findings: Findings) -> None:
 
 
 def _ties_anywhere(definition: str, column: str) -> bool:
-    """Whether the check matches a pattern that has the column in it and is not tied to the text's beginning."""
+    """Whether the check looks for the column in a text and is not tied to the text's beginning."""
     tree = parsed(f"SELECT {definition.removeprefix('CHECK ')}")
     named = re.compile(rf"\b{re.escape(column)}\b")
-    return tree is not None and any(
-        _is_open(node) and named.search(RawStream()(node.rexpr)) for node in _operators(tree)
-    )
+    return tree is not None and any(_is_open(node) and named.search(RawStream()(node)) for node in _operators(tree))
 
 
 def _operators(node: Any) -> Iterator[ast.A_Expr]:
@@ -125,7 +123,12 @@ def _operators(node: Any) -> Iterator[ast.A_Expr]:
 
 
 def _is_open(node: ast.A_Expr) -> bool:
+    """A pattern with a wildcard first, a position other than the first, any part of a text."""
     name, first = node.name[-1].sval, node.rexpr
+    if isinstance(node.lexpr, ast.FuncCall) and node.lexpr.funcname[-1].sval in ("position", "strpos"):
+        return not (name == "=" and RawStream()(node.rexpr) == "1")
+    if node.kind == enums.A_Expr_Kind.AEXPR_OP_ANY:
+        return isinstance(node.rexpr, ast.FuncCall)
     while isinstance(first, ast.A_Expr | ast.TypeCast):
         first = first.arg if isinstance(first, ast.TypeCast) else first.lexpr
     text = first.val.sval if isinstance(first, ast.A_Const) and isinstance(first.val, ast.String) else ""

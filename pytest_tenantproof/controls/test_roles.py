@@ -94,13 +94,19 @@ def test_client_roles_reach_nobody(catalog: Catalog, findings: Findings) -> None
 )
 @falsified_by("GRANT {owner} TO {gateway_role}", also=("TP214",))
 @falsified_by("GRANT pg_read_all_data TO {gateway_role}")
+@falsified_by("CREATE ROLE tp_worker LOGIN NOINHERIT; GRANT {service_role} TO tp_worker WITH ADMIN OPTION")
 @falsified_by("GRANT {service_role} TO {gateway_role} WITH INHERIT TRUE", min_version=16, also=("TP207", "TP228"))
 def test_logins_reach_no_owner(catalog: Catalog, findings: Findings) -> None:
     """What an application logs in as must not be able to become the owner of the tables it is kept out of.
 
-    The gateway may SET ROLE to the service role, as the platform designed it, but not inherit from it.
+    The gateway may SET ROLE to the service role, as the platform designed it, but not inherit from it. Nor may it hand
+    the service role on to others.
     """
     s = catalog.settings
+    for m in catalog.snapshot.memberships:
+        if m.admin and m.role in s.service_roles and not catalog.is_admin(m.member):
+            fix = f"REVOKE ADMIN OPTION FOR {m.role} FROM {m.member};"
+            findings.add(m.member, f"may make others members of {m.role}", fix=fix, role=m.member)
     owners = {t.owner for t in catalog.isolated_tables} | {f.owner for f in catalog.own_functions}
     owners -= set(catalog.client_roles)
     exempt = {r.name for r in catalog.snapshot.roles if r.superuser or r.bypass_rls} - set(s.service_roles)

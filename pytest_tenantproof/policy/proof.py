@@ -8,7 +8,6 @@ UPDATE with a WHERE clause must pass SELECT policies as well only takes rows awa
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
 from pytest_tenantproof.catalog.model import Function, Policy, Table
@@ -178,10 +177,21 @@ class Prover:
         if key not in self._reads:
             ev = self.evaluator(table, role)
             for text in texts:
-                with suppress(NotUnderstood):
+                try:
                     ev.truth(expression(text), ev.row_scope(table), sign=True)
+                except NotUnderstood:
+                    ev.as_invoker |= self._named(text)
             self._reads[key] = frozenset(ev.as_invoker)
         return self._reads[key]
+
+    def _named(self, text: str) -> set[str]:
+        """The tables in the FROM clauses of an expression that is not understood."""
+        try:
+            found = relations(expression(text))
+        except NotUnderstood:
+            return set()
+        tables = (self.world.table(parts, self.world.default_path) for parts in found)
+        return {table.name for table in tables if table}
 
     def computing(self, text: str) -> tuple[Function, ...]:
         """The functions of this database that an expression of the settings names."""

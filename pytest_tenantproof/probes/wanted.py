@@ -11,6 +11,7 @@ from pglast import ast, enums
 
 from pytest_tenantproof.catalog import Catalog
 from pytest_tenantproof.catalog.model import Function
+from pytest_tenantproof.catalog.plpgsql import body_of, query
 from pytest_tenantproof.policy.parse import expression, function_body
 from pytest_tenantproof.policy.terms import NotUnderstood
 
@@ -23,6 +24,7 @@ _ARROWS = frozenset({"->", "->>"})
 _OF_TYPE = {"uuid": "00000000-0000-4000-8000-00000000c1a1", "int4": 1, "int8": 1, "numeric": 1, "bool": True}
 _NEXT = {"=": 0, ">=": 0, "<=": 0, ">": 1, "<": -1, "<>": 1}
 _DEEP = 6
+_RETURN = "PLpgSQL_stmt_return"
 
 
 def wanted(catalog: Catalog) -> tuple[Claim, ...]:
@@ -95,8 +97,12 @@ class _Asked:
 
 
 def _result(function: Function) -> Any:
-    """What a function of one SELECT without FROM gives; None of another."""
+    """What a function of one SELECT without FROM, or of one RETURN, gives; None of another."""
     try:
+        if function.language == "plpgsql":
+            body = body_of(function)
+            returns = [query(node, "expr") for kind, node in body.walk() if kind == _RETURN] if body else []
+            return expression(returns[0]) if len(returns) == 1 and returns[0] else None
         select = function_body(function).select
     except NotUnderstood:
         return None

@@ -17,6 +17,10 @@ CROSSTAB = (
     " AS $$ BEGIN PERFORM extensions.crosstab({}); RETURN 1; END $$"
 )
 GROUP = "CREATE ROLE tp_readers; GRANT tp_readers TO authenticated; GRANT SELECT ON units TO tp_readers"
+FACTORS = "CREATE TABLE private.factors (id int); CREATE POLICY factors"
+WHEN = """DO $do$ BEGIN EXECUTE replace(replace(pg_get_functiondef('private.audit_row()'::regprocedure),
+    'actor_id, old_row', 'actor_id, at, old_row'), 'auth.uid(), o', 'auth.uid(), coalesce({}, clock_timestamp()), o');
+    END $do$"""
 CHANGES = {
     "ALTER TABLE units ADD share_token text UNIQUE": ("TP111", Outcome.PASSED),
     "ALTER TABLE units ADD code text NOT NULL DEFAULT gen_random_uuid()::text UNIQUE": ("TP111", Outcome.PASSED),
@@ -50,6 +54,9 @@ CHANGES = {
     f"{VIEW}; ALTER VIEW un ALTER tenant_id SET DEFAULT (auth.jwt() ->> 'tenant_id')::uuid": ("TP112", Outcome.PASSED),
     f"{CHECK} (path LIKE '%' || tenant_id::text || '%')": ("TP116", Outcome.FAILED),
     f"{CHECK} (path ~ (tenant_id::text || '/') OR path ~ ('/' || tenant_id::text))": ("TP116", Outcome.FAILED),
+    f"{CHECK} (strpos(path, tenant_id::text) > 0)": ("TP116", Outcome.FAILED),
+    f"{CHECK} (tenant_id::text = ANY (string_to_array(path, '/')))": ("TP116", Outcome.FAILED),
+    f"{CHECK} (strpos(path, tenant_id::text) = 1)": ("TP116", Outcome.PASSED),
     f"{CHECK} (path LIKE tenant_id::text || '/%')": ("TP116", Outcome.PASSED),
     f"{CHECK} (tenant_id IS NOT NULL AND path ~ '[.]pdf')": ("TP116", Outcome.PASSED),
     f"{CHECK} (path ~ ('^' || tenant_id::text || '/'))": ("TP116", Outcome.PASSED),
@@ -70,6 +77,20 @@ CHANGES = {
         "TP243",
         Outcome.FAILED,
     ),
+    'CREATE FUNCTION public.rx(q text) RETURNS xml LANGUAGE sql AS $$ SELECT pg_catalog."query_to_xml"(q, true, false,'
+    " '') $$": ("TP243", Outcome.FAILED),
+    "GRANT service_role TO reporting WITH ADMIN TRUE, SET FALSE, INHERIT FALSE": ("TP213", Outcome.FAILED),
+    "GRANT service_role TO reporting WITH ADMIN FALSE, SET TRUE, INHERIT FALSE": ("TP213", Outcome.PASSED),
+    f"{FACTORS} ON units AS RESTRICTIVE TO authenticated USING ((SELECT count(*) FROM private.factors) = 0)": (
+        "TP209",
+        Outcome.FAILED,
+    ),
+    f"{FACTORS} ON units AS RESTRICTIVE TO authenticated USING ((SELECT count(*) FROM private.factors) = 0);"
+    " GRANT SELECT ON private.factors TO authenticated": ("TP209", Outcome.PASSED),
+    "CREATE ROLE tp_later; GRANT tp_later TO authenticated; ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON"
+    " TABLES TO tp_later": ("TP217", Outcome.FAILED),
+    f"{WHEN.format('current_setting($s$app.at$s$, true)::timestamptz')}": ("TP509", Outcome.FAILED),
+    f"{WHEN.format('statement_timestamp()')}": ("TP509", Outcome.PASSED),
     GROUP: ("TP212", Outcome.PASSED),
     f"{GROUP} ": ("TP207", Outcome.PASSED),
     f"{GROUP}; CREATE ROLE tp_reader LOGIN; GRANT tp_readers TO tp_reader": ("TP212", Outcome.FAILED),

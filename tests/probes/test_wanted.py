@@ -55,11 +55,14 @@ def test_a_permissive_policy_is_asked_for_what_it_wants_beside_the_tenant(faults
             assert _asked(connection, f"FOR DELETE TO authenticated USING ({admin})") == {}
 
 
-def test_what_a_function_asks_for_is_read(faults_database: str) -> None:
+@pytest.mark.parametrize(
+    "body", ["sql STABLE AS $$ SELECT {} $$", "plpgsql STABLE AS $$ BEGIN RETURN {}; END $$"], ids=["sql", "plpgsql"]
+)
+def test_what_a_function_asks_for_is_read(body: str, faults_database: str) -> None:
     with psycopg.connect(faults_database, autocommit=True) as connection, rolled_back(connection):
         connection.execute(
-            "CREATE FUNCTION private.is_strong() RETURNS boolean LANGUAGE sql STABLE SET search_path = ''"
-            " AS $$ SELECT auth.jwt() ->> 'aal' = 'aal2' $$"
+            "CREATE FUNCTION private.is_strong() RETURNS boolean LANGUAGE "
+            + body.format("auth.jwt() ->> 'aal' = 'aal2'")
         )
         asked = _asked(connection, "AS RESTRICTIVE TO authenticated USING (private.is_strong())")
         assert asked == {("aal",): "aal2"}
