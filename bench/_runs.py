@@ -1,18 +1,34 @@
 """Whole evidence runs of a benchmark's target, timed: with one process and with two, in turn, best of several."""
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Timed", "timed"]
+__all__ = ["Timed", "bytecode_kept", "timed"]
 
 _SETUP = re.compile(r"([\d.]+)s setup ")
+
+
+@contextlib.contextmanager
+def bytecode_kept() -> Iterator[None]:
+    """Python processes started meanwhile find their bytecode from the second on, as they do by default and where the
+    product is installed: what PYTHONDONTWRITEBYTECODE would measure is the compiler."""
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = folder
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 @dataclass(frozen=True)
@@ -27,9 +43,10 @@ class Timed:
 def timed(folder: Path, arguments: tuple[str, ...], rounds: int, extra: Mapping[str, str]) -> dict[str, Timed]:
     """The quickest runs for `-n 0` and `-n 2`. Raises SystemExit when a run is not proven."""
     done: dict[str, list[Timed]] = {"0": [], "2": []}
-    for _ in range(rounds):
-        for workers, found in done.items():
-            found.append(_run(folder, (*arguments, "-n", workers), extra))
+    with bytecode_kept():
+        for _ in range(rounds):
+            for workers, found in done.items():
+                found.append(_run(folder, (*arguments, "-n", workers), extra))
     return {n: Timed(min(t.whole for t in found), min(t.attack for t in found)) for n, found in done.items()}
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 import psycopg
 
 from bench._limits import Limits
+from bench._runs import bytecode_kept
 from pytest_tenantproof.attest.sign import Signer, new_seed
 from pytest_tenantproof.backup import BackupRequest, StoreSpec, run_backup
 from pytest_tenantproof.backup.crypto import new_keypair
@@ -187,10 +188,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--small", action="store_true")
     given, limits = parser.parse_args(), Limits()
-    if given.small:
-        small_tenants(given.messages, given.rounds, limits)
-    else:
-        compare(given.messages, given.tenants, given.rounds, limits)
+    with bytecode_kept():
+        if given.small:
+            small_tenants(given.messages, given.rounds, limits)
+        else:
+            compare(given.messages, given.tenants, given.rounds, limits)
     return limits.status()
 
 

@@ -1,10 +1,9 @@
 """Copies a unit: rows from the snapshot, through compression and encryption, into one object."""
 
 import contextlib
-import hashlib
 import select
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -22,9 +21,15 @@ from pytest_tenantproof.errors import BackupError
 
 __all__ = ["Copied", "copy_unit", "escaped"]
 
-_BATCH = 1 << 16
-_HELD = 64 << 20
-"""Bytes of rows that are sorted out at once, at most: twice the estimate that packs are made by."""
+_BATCH = 128 << 10
+"""Bytes of rows that are compressed at once: what a processor's cache holds. They are so many lines of"""
+_SLICE = 256
+"""small tenants."""
+_HELD = 144 << 20
+"""Bytes of rows that are sorted out at once, at most, each with what Python needs for it besides, which is"""
+_LINE = 56
+"""bytes."""
+_Lines = Sequence[bytes | memoryview]
 _AGAIN = "run again; if it happens again, report it with the run id."
 
 
@@ -77,27 +82,28 @@ class _UnitCopy:
         gathered = _gathered(self.connection, table, shares) if len(shares) > 1 else None
         for share in shares:
             if gathered is not None:
-                yield share.tenant, self._segment(table, place, share, gathered.pop(share.tenant or ""))[0]
+                lines = gathered.pop(share.tenant or "")
+                yield share.tenant, self._segment(table, place, share, _slices(lines))
                 continue
-            with contextlib.closing(_lines(self.connection, _one(table, share))) as lines:
-                segment, poured = self._segment(table, place, share, lines)
-            for line in (poured.first, poured.last):
-                _check_line(line, table, share.tenant)
-            yield share.tenant, segment
+            with contextlib.closing(_batches(self.connection, _one(table, share))) as batches:
+                yield share.tenant, self._segment(table, place, share, _checked(batches, table, share.tenant))
 
-    def _segment(
-        self, table: PlannedTable, place: int, share: Share, lines: Iterable[memoryview | bytes]
-    ) -> tuple[Segment, "_Poured"]:
+    def _segment(self, table: PlannedTable, place: int, share: Share, batches: Iterable[_Lines]) -> Segment:
         context = segment_context(self.job.run, share.tenant, table.name, self.job.tables_sha256)
         key, counted = bytes.fromhex(share.key), share.rows[place]
         segment = SegmentWriter(self.writer.write, key, context, compressor=self.compressor)
-        poured = _pour(lines, segment, fingerprint=self.job.fingerprints)
+        rows, fingerprint = 0, Fingerprint()
+        for lines in batches:
+            segment.write(b"".join(lines))
+            rows += len(lines)
+            if self.job.fingerprints:
+                fingerprint.add(lines)
         digest = segment.close()
-        if poured.rows != counted:
-            raise BackupError(f"{table.name} gave {poured.rows} rows where {counted} were counted.", remedy=_AGAIN)
+        if rows != counted:
+            raise BackupError(f"{table.name} gave {rows} rows where {counted} were counted.", remedy=_AGAIN)
         offset = self.offset
         self.offset += digest.length
-        return _described(table.name, self.unit.object, offset, counted, digest, poured.digests), poured
+        return _described(table.name, self.unit.object, offset, counted, digest, fingerprint)
 
 
 def _described(
@@ -127,10 +133,11 @@ def _one(table: PlannedTable, share: Share) -> sql.Composed:
 
 
 def _many(table: PlannedTable, shares: list[Share]) -> sql.Composed:
-    """COPY of all the shares' rows as they lie, with the tenant before each."""
+    """COPY of all the shares' rows as they lie, with the tenant before each where the row does not tell it."""
     all_ = sql.Literal([share.tenant for share in shares]).as_string(None)
+    first = f"({table.tenant})::text, " if table.tenant_place < 0 else ""
     return _copy(
-        f"SELECT ({table.tenant})::text, {table.column_list} FROM {table.source}"
+        f"SELECT {first}{table.column_list} FROM {table.source}"
         f" WHERE {table.tenant} = ANY ({all_}::{table.tenant_type}[])"
     )
 
@@ -149,25 +156,31 @@ class _Text(sql.Composable):
         return str(self._obj)
 
 
-def _lines(connection: psycopg.Connection[Any], statement: sql.Composed) -> Generator[memoryview, None, None]:
+def _batches(connection: psycopg.Connection[Any], statement: sql.Composed) -> Generator[list[memoryview], None, None]:
     """The lines of a COPY, straight from libpq: psycopg's own iteration costs twice as much a row, and a backup
     does little else. Raises psycopg.Error."""
     pgconn, readable = connection.pgconn, select.poll()
     readable.register(pgconn.socket, select.POLLIN)
+    receive = pgconn.get_copy_data
     with connection.cursor() as cursor, cursor.copy(statement):
-        while True:
-            size, line = pgconn.get_copy_data(1)
+        batch, held, size = list[memoryview](), 0, 0
+        while size >= 0:
+            size, line = receive(1)
             if size > 0:
-                yield line
+                batch.append(line)
+                held += size
+                if held >= _BATCH:
+                    yield batch
+                    batch, held = [], 0
             elif size == 0:
                 readable.poll()
                 pgconn.consume_input()
-            else:
-                break
         results = list(iter(pgconn.get_result, None))
         for result in results:
             if result.status != ExecStatus.COMMAND_OK:
                 raise error_from_result(result)
+    if batch:
+        yield batch
 
 
 def _gathered(
@@ -175,66 +188,50 @@ def _gathered(
 ) -> dict[str, list[bytes]] | None:
     """The lines of many small tenants, sorted out here: a server that brings them in order reads its pages in
     disorder, which costs it more than all else. None when they are too many to hold; then each is read by itself."""
-    tenants = {share.tenant or "": escaped(share.tenant or "") for share in shares}
-    found: dict[bytes, list[bytes]] = {as_written: [] for as_written in tenants.values()}
+    found: dict[str, list[bytes]] = {share.tenant or "": [] for share in shares}
+    place, last = table.tenant_place, table.tenant_place == len(table.columns) - 1
+    keep = {escaped(tenant) + b"\n" * last: lines.append for tenant, lines in found.items()}
     held = 0
     connection.execute("SAVEPOINT gathering")
-    with contextlib.closing(_lines(connection, _many(table, shares))) as lines:
+    with contextlib.closing(_batches(connection, _many(table, shares))) as batches:
         try:
-            for line in lines:
-                tenant, _, row = bytes(line).partition(b"\t")
-                found[tenant].append(row)
-                held += len(row)
+            for batch in batches:
+                for line in map(bytes, batch):
+                    if place < 0:
+                        tenant, _, row = line.partition(b"\t")
+                        keep[tenant](row)
+                    else:
+                        keep[line.split(b"\t", place + 1)[place]](line)
+                held += sum(map(len, batch)) + _LINE * len(batch)
                 if held > _HELD:
                     break
         except KeyError:
             raise BackupError(f"{table.name} gave another tenant's row.", remedy=_AGAIN) from None
     # A COPY that is left in the middle is cancelled, which ends a transaction, and with it the snapshot.
     connection.execute("ROLLBACK TO SAVEPOINT gathering" if held > _HELD else "RELEASE SAVEPOINT gathering")
-    if held > _HELD:
-        return None
-    return {tenant: found[as_written] for tenant, as_written in tenants.items()}
+    return found if held <= _HELD else None
 
 
-@dataclass(slots=True)
-class _Poured:
-    """What a segment was filled with: lines, the sum of their digests, and the first and the last of them."""
-
-    rows: int = 0
-    digests: Fingerprint = field(default_factory=Fingerprint)
-    first: bytes = b""
-    last: bytes = b""
-
-    def flush(self, batch: bytearray, segment: SegmentWriter) -> None:
-        if not self.rows:
-            self.first = bytes(batch[: batch.find(b"\n") + 1])
-        self.rows += batch.count(b"\n")
-        segment.write(batch)
-        batch.clear()
+def _slices(lines: list[bytes]) -> Iterator[list[bytes]]:
+    return (lines[begin : begin + _SLICE] for begin in range(0, len(lines), _SLICE))
 
 
-def _pour(lines: Iterable[memoryview | bytes], segment: SegmentWriter, *, fingerprint: bool) -> _Poured:
-    """Moves the lines into the segment. This loop is the hot one."""
-    sha256, from_bytes = hashlib.sha256, int.from_bytes
-    poured, batch, total = _Poured(), bytearray(), 0
-    line: memoryview | bytes = b""
-    for line in lines:
-        batch += line
-        if fingerprint:
-            total += from_bytes(sha256(line).digest(), "big")
-        if len(batch) >= _BATCH:
-            poured.flush(batch, segment)
-    poured.flush(batch, segment)
-    poured.digests.total, poured.last = total, bytes(line)
-    return poured
+def _checked(
+    batches: Iterable[list[memoryview]], table: PlannedTable, tenant: str | None
+) -> Iterator[list[memoryview]]:
+    """That they are this tenant's is what the query asks for; the first and the last of each batch are looked at."""
+    for batch in batches:
+        for line in (batch[0], batch[-1]):
+            _check_line(bytes(line), table, tenant)
+        yield batch
 
 
 def _check_line(line: bytes, table: PlannedTable, tenant: str | None) -> None:
-    """That they are this tenant's is what the query asks for; the first and the last are looked at."""
-    if line.count(b"\n") != 1 or not line.endswith(b"\n"):
+    if line.find(b"\n") != len(line) - 1:
         raise BackupError(f"{table.name}: a row is not one line of COPY text.", remedy=_AGAIN)
-    if table.tenant_place >= 0 and tenant is not None:
-        found = line[:-1].split(b"\t")[table.tenant_place]
+    place = table.tenant_place
+    if place >= 0 and tenant is not None:
+        found = line.split(b"\t", place + 1)[place].removesuffix(b"\n")
         if found != escaped(tenant):
             raise BackupError(f"{table.name} gave another tenant's row.", remedy=_AGAIN)
 

@@ -58,8 +58,9 @@ class Fingerprint:
     def __init__(self) -> None:
         self.total = 0
 
-    def add(self, line: bytes) -> None:
-        self.total += int.from_bytes(hashlib.sha256(line).digest(), "big")
+    def add(self, lines: Iterable[bytes | memoryview]) -> None:
+        sha256, number = hashlib.sha256, int.from_bytes
+        self.total += sum(number(sha256(line).digest(), "big") for line in lines)
 
     def hex(self) -> str:
         return f"{self.total % (1 << 256):064x}"

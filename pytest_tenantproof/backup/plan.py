@@ -15,6 +15,9 @@ from pytest_tenantproof.errors import BackupError
 
 __all__ = ["BackupPlan", "PlannedTable", "read_plan"]
 
+_WRITTEN_OTHERWISE = frozenset({"bpchar", "boolean", "inet"})
+"""Types that COPY writes otherwise than a cast to text does: padded, as one letter, without the length of the net."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedTable:
@@ -158,7 +161,8 @@ class _TenantFinder:
         if derived := self.derived.get(table.plain):
             return self._derived(plain, derived.tenant, derived.prefix)
         if column := self.column(table):
-            place = table.columns.index(column) if column in table.columns else -1
+            told = column in table.columns and table.types[column] not in _WRITTEN_OTHERWISE
+            place = table.columns.index(column) if told else -1
             found = replace(plain, tenant_place=place, indexed=column in table.led)
             return _with(found, f"t.{_quoted(column)}", table.types[column], column)
         return self._through_parents(plain, table) or plain

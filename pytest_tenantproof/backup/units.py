@@ -8,7 +8,10 @@ from pytest_tenantproof.backup.plan import BackupPlan, PlannedTable
 __all__ = ["Job", "Share", "Unit", "plan_units"]
 
 _LARGE = 32 << 20
-_PACK = 24 << 20
+_PACK = 80 << 20
+_LEAST = 8 << 20
+_AT_ONCE = 4
+"""The last packs shrink to this part of what is left, so that workers end together."""
 _PACK_TENANTS = 1000
 
 
@@ -83,10 +86,12 @@ def _packs(archives: Mapping[str | None, Mapping[int, int]], widths: Sequence[fl
             small.append((sum(sizes.values()), tenant, {p: rows[p] for p in sizes}))
     small.sort(key=lambda item: (-item[0], item[1] or ""))
     shares: _Shares = []
-    total = 0.0
+    left, total = sum(size for size, _, _ in small), 0.0
     for size, tenant, kept in small:
-        if shares and (total + size > _PACK or len(shares) >= _PACK_TENANTS):
+        limit = min(max(left / _AT_ONCE, _LEAST), _PACK)
+        if shares and (total + size > limit or len(shares) >= _PACK_TENANTS):
             yield shares, int(total)
+            left -= total
             shares, total = [], 0.0
         shares.append((tenant, kept))
         total += size

@@ -219,7 +219,7 @@ def test_fingerprints_are_of_the_set_of_lines() -> None:
     def of(some: list[bytes]) -> str:
         found = Fingerprint()
         for line in some:
-            found.add(line)
+            found.add([line])
         return found.hex()
 
     assert of(lines) == of(lines[::-1])
@@ -307,6 +307,6 @@ def test_vectors_are_read(vector: dict[str, str]) -> None:
     assert opened(stored, key, context) == base64.b64decode(vector["plain"])
     fingerprint = Fingerprint()
     for line in base64.b64decode(vector["plain"]).splitlines(keepends=True):
-        fingerprint.add(line)
+        fingerprint.add([line])
     assert fingerprint.hex() == vector["fingerprint"]
     assert segment_context(*json.loads(vector["context"])[1:]) == context

@@ -25,7 +25,7 @@ def main() -> None:
         writer.write(text.encode())
         writer.close()
         for line in text.encode().splitlines(keepends=True):
-            fingerprint.add(line)
+            fingerprint.add([line])
         made.append(
             {
                 "name": name,
