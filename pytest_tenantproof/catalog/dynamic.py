@@ -8,7 +8,7 @@ from pglast.parser import ParseError
 
 from pytest_tenantproof.catalog.plpgsql import Body, query
 
-__all__ = ["runs_callers_sql"]
+__all__ = ["fixed_statement", "runs_callers_sql"]
 
 _QUERIES = {
     "PLpgSQL_stmt_dynexecute": "query",
@@ -45,6 +45,16 @@ def _is_fixed(text: str) -> bool:
         return False
     plain = (ast.SelectStmt, ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt)
     return len(statements) == 1 and isinstance(statements[0], plain) and not _calls_any_name(statements[0])
+
+
+def fixed_statement(text: str) -> Any:
+    """The one statement that an EXECUTE always runs; None where names or values are filled in, or more may be run."""
+    template = _template(text)
+    try:
+        statements = parse_sql(template or "")
+    except ParseError:
+        return None
+    return statements[0].stmt if len(statements) == 1 and template and "%" not in template else None
 
 
 def _template(text: str) -> str | None:

@@ -12,21 +12,27 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from pglast import ast
 from pglast.parser import ParseError, scan
 
 from pytest_tenantproof.catalog.evaluate import Found, Moment, State, evaluate, truth
 from pytest_tenantproof.catalog.model import Function
+from pytest_tenantproof.catalog.names import quoted
 from pytest_tenantproof.catalog.plpgsql import Body, Node, body_of, branches, query, statements_of, without_comments
 from pytest_tenantproof.catalog.recording import parsed
 from pytest_tenantproof.catalog.values import UNKNOWN, Record, Unknown, Value
 
-__all__ = ["End", "follow"]
+__all__ = ["End", "follow", "written"]
 
 _MOST = 500
+_STALE = "\0stale"
+"""In a state whose function may have changed the row that was known."""
 _ERROR_LEVEL = 21
 _LOOPS = frozenset(f"PLpgSQL_stmt_{name}" for name in ("loop", "while", "fori", "fors", "forc", "dynfors", "foreach_a"))
 _INERT = frozenset(f"PLpgSQL_stmt_{name}" for name in ("assert", "open", "close"))
 _READS = frozenset(f"PLpgSQL_stmt_{name}" for name in ("execsql", "dynexecute", "fetch"))
+_DYNAMIC = frozenset({"PLpgSQL_stmt_dynexecute", "PLpgSQL_stmt_dynfors", "PLpgSQL_stmt_call"})
+_TEXTS = {"PLpgSQL_stmt_execsql": "sqlstmt", "PLpgSQL_stmt_perform": "expr", "PLpgSQL_stmt_fors": "query"}
 _NAME = r'("(?:[^"]|"")+"|\w+)'
 _TARGET = re.compile(rf"\s*{_NAME}(?:\s*\.\s*{_NAME})?\s*(?::=|=)(.*)", re.S)
 _ALIAS = re.compile(r"\balias\s+for\b", re.I)
@@ -115,7 +121,7 @@ class _Paths:
     def block(self, node: Mapping[str, Any], state: State) -> list[State]:
         after = self.run(statements_of(node.get("body")), [state])
         handlers = node.get("exceptions", {}).get("PLpgSQL_exception_block", {}).get("exc_list", ())
-        changed = _forgotten(state, node.get("body")) if handlers else state
+        changed = self._after(state, node.get("body")) if handlers else state
         for handler in handlers:
             after += self.run(statements_of(handler["PLpgSQL_exception"].get("action")), [changed])
         return after + self.left.pop(node.get("label", ""), [])
@@ -151,10 +157,29 @@ class _Paths:
             return list(self._query(kind, node, state))
         if kind in _INERT:
             return [state]
-        return [_forgotten(state, [{kind: node}])]
+        return [self._after(state, [{kind: node}])]
+
+    def _after(self, state: State, statements: Any) -> State:
+        """The state after statements of which nobody knows which ran."""
+        block = Body((), catches=False, block={"body": statements or []})
+        changing = any(
+            kind in _DYNAMIC or self._may_change_rows(parsed(query(node, _TEXTS[kind])))
+            for kind, node in block.walk()
+            if kind in _DYNAMIC or kind in _TEXTS
+        )
+        return {**_forgotten(state, statements), **({_STALE: True} if changing else {})}
 
     def _at(self, state: State) -> Moment:
-        return replace(self.at, state=state)
+        return replace(self.at, state=state, row=None if _STALE in state else self.at.row)
+
+    def _may_change_rows(self, statement: Any) -> bool:
+        """Whether a statement may write to the table whose row is known."""
+        if self.at.row is None:
+            return False
+        written_to = getattr(getattr(statement, "relation", None), "relname", "")
+        if isinstance(statement, ast.SelectStmt):
+            return statement.withClause is not None
+        return not written_to or f".{quoted(written_to)}" in f".{self.at.row.table.name}"
 
     def _branches(self, kind: str, node: Node, state: State) -> list[State]:
         """CASE without ELSE raises where nothing matches."""
@@ -169,13 +194,15 @@ class _Paths:
 
     def _loop(self, kind: str, node: Node, state: State) -> list[State]:
         """What comes out of a loop, however often it ran: one without an end only by EXIT."""
-        changed = _forgotten(state, [{kind: node}])
+        changed = self._after(state, [{kind: node}])
         self.run(statements_of(node.get("body")), [changed])
         return [changed] if kind != "PLpgSQL_stmt_loop" or _has_exit(node) else []
 
     def _query(self, kind: str, node: Node, state: State) -> Iterator[State]:
         targets = tuple(_targets(node))
         select = parsed(query(node, "sqlstmt") or query(node, "expr"))
+        if self._may_change_rows(select):
+            state = {**state, _STALE: True}
         if kind == "PLpgSQL_stmt_execsql" and not targets:
             yield {**state, "found": UNKNOWN}
             return
@@ -240,26 +267,29 @@ def _received(node: Node, targets: Sequence[Target], outcome: Found | None, stat
     return state
 
 
-def _forgotten(state: State, statements: Any) -> State:
-    """The state after statements of which nobody knows which ran."""
-    block = Body((), catches=False, block={"body": statements or []})
-    for kind, node in block.walk():
+def written(block: Mapping[str, Any]) -> Iterator[Target | None]:
+    """What the statements of a block write to; None for what may be anything."""
+    for kind, node in Body((), catches=False, block=block).walk():
         if kind == "PLpgSQL_stmt_assign":
             found = _target(query(node, "expr"))
-            if found is None:
-                return _all_forgotten(state)
-            state = _put(state, found[0], UNKNOWN)
+            yield found[0] if found else None
+        elif kind == "PLpgSQL_stmt_foreach_a" or kind not in _KNOWN:
+            yield None
         elif kind in _READS or kind in _LOOPS:
-            if kind == "PLpgSQL_stmt_foreach_a":
-                return _all_forgotten(state)
-            for target in _targets(node):
-                state = _put(state, target, UNKNOWN)
-        elif kind in ("PLpgSQL_stmt_getdiag", "PLpgSQL_stmt_call") or kind not in _KNOWN:
+            yield from _targets(node)
+
+
+def _forgotten(state: State, statements: Any) -> State:
+    """The state after statements of which nobody knows which ran."""
+    for target in written({"body": statements or []}):
+        if target is None:
             return _all_forgotten(state)
+        state = _put(state, target, UNKNOWN)
     return {**state, "found": UNKNOWN}
 
 
-_KNOWN = _INERT | {f"PLpgSQL_stmt_{n}" for n in ("block", "if", "case", "return", "raise", "exit", "perform")}
+_CALM = ("block", "if", "case", "return", "raise", "exit", "perform")
+_KNOWN = _INERT | _READS | _LOOPS | {f"PLpgSQL_stmt_{name}" for name in _CALM}
 
 
 def _all_forgotten(state: State) -> State:

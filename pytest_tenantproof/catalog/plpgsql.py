@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from pglast import parse_plpgsql
+from pglast import parse_plpgsql, parse_sql
 from pglast.parser import ParseError, scan
 
 from pytest_tenantproof.catalog.model import Function
+from pytest_tenantproof.catalog.names import quoted
 
 __all__ = [
     "Body",
@@ -47,6 +48,8 @@ class Body:
     block: Mapping[str, Any] = field(default_factory=dict)
     variables: tuple[str, ...] = ()
     """Declared names, those of loops too, as often as they are declared."""
+    cursors: tuple[str, ...] = ()
+    """The queries of declared cursors."""
 
     def walk(self) -> Iterator[tuple[str, Node]]:
         """Every statement in the order of the text, nested ones and those of exception handlers too."""
@@ -60,8 +63,22 @@ def body_of(function: Function) -> Body | None:
     if function.returns in ("trigger", "event_trigger"):
         return _parse(function.body, function.returns)
     # What RETURN may look like depends on the result type, whose name may mean nothing to the parser.
-    tries = (_parse(function.body, returns) for returns in ("void", "integer", "SETOF record", "record"))
-    return next((body for body in tries if body), None)
+    results = ("void", "integer", "SETOF record", "record")
+    plain = next((body for returns in results if (body := _parse(function.body, returns))), None)
+    # A body that assigns to its parameters is read only where they are declared; of which type does not matter.
+    named = "" if plain else ", ".join(f"{quoted(name)} text" for name in _parameters(function))
+    return plain or next((body for returns in results if (body := _parse(function.body, returns, named))), None)
+
+
+@cache
+def _parameters(function: Function) -> tuple[str, ...]:
+    """The names of all parameters, those that only return something too."""
+    try:
+        made = parse_sql(function.definition)
+    except ParseError:
+        made = ()
+    given = (item.name for raw in made for item in getattr(raw.stmt, "parameters", None) or ())
+    return tuple(dict.fromkeys(name for name in (*function.argument_names, *given) if name))
 
 
 def parsed(header: str, body: str) -> Node:
@@ -131,9 +148,9 @@ def _word(body: str, tokens: Sequence[Any], place: int, *, as_is: bool = False) 
 
 
 @cache
-def _parse(body: str, returns: str) -> Body | None:
+def _parse(body: str, returns: str, parameters: str = "") -> Body | None:
     try:
-        function = parsed(f"CREATE FUNCTION f() RETURNS {returns}", body)
+        function = parsed(f"CREATE FUNCTION f({parameters}) RETURNS {returns}", body)
         block = function["action"]["PLpgSQL_stmt_block"]
     except (ParseError, KeyError):
         return None
@@ -145,7 +162,9 @@ def _parse(body: str, returns: str) -> Body | None:
     )
     variables = tuple(str(d.get("refname", "")) for item in function.get("datums", ()) for d in item.values())
     catches = "PLpgSQL_exception_block" in json.dumps(block)
-    return Body(statements_of(block.get("body")), catches, defaults, block, variables)
+    data = [datum for item in function.get("datums", ()) for datum in item.values()]
+    cursors = tuple(query(datum, "cursor_explicit_expr") for datum in data if "cursor_explicit_expr" in datum)
+    return Body(statements_of(block.get("body")), catches, defaults, block, variables, cursors)
 
 
 def statements_of(items: Any) -> tuple[tuple[str, Node], ...]:

@@ -342,11 +342,11 @@ class Catalog:
             if current.signature not in seen:
                 seen[current.signature] = current
                 names = set(re.findall(r"[\w\"]+\.[\w\"]+(?=\s*\()", current.body))
-                todo += [f for name in sorted(names) for f in self._functions_by_name.get(name, ())]
+                todo += [f for name in sorted(names) for f in self.functions_by_name.get(name, ())]
         return tuple(seen.values())
 
     @cached_property
-    def _functions_by_name(self) -> dict[str, tuple[Function, ...]]:
+    def functions_by_name(self) -> dict[str, tuple[Function, ...]]:
         found: dict[str, list[Function]] = defaultdict(list)
         for function in self.snapshot.functions:
             found[function.name].append(function)

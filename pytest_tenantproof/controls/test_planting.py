@@ -1,4 +1,4 @@
-"""2xx: rows that triggers write with more rights than whoever fired them."""
+"""2xx: rows that triggers read and write with more rights than whoever fired them."""
 
 from typing import Any
 
@@ -13,6 +13,7 @@ from pytest_tenantproof.catalog.tracing import Tracer
 from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._bound import prover
 from pytest_tenantproof.controls._maps import INTEGRITY
+from pytest_tenantproof.controls._tied import untied
 from pytest_tenantproof.model import Severity
 
 _RANDOM = frozenset({"gen_random_uuid", "uuidv4", "uuidv7", "uuid_generate_v4"})
@@ -20,7 +21,7 @@ _RANDOM = frozenset({"gen_random_uuid", "uuidv4", "uuidv7", "uuid_generate_v4"})
 
 @control(
     "TP251",
-    title="What a definer trigger inserts is its row's tenant's",
+    title="What a definer trigger reads and writes is its row's tenant's",
     severity=Severity.HIGH,
     requirement="A1",
     maps=INTEGRITY,
@@ -31,15 +32,26 @@ _RANDOM = frozenset({"gen_random_uuid", "uuidv4", "uuidv7", "uuid_generate_v4"})
     "REVOKE EXECUTE ON FUNCTION {schema}.tp_plant() FROM PUBLIC;"
     "CREATE TRIGGER tp_plant AFTER INSERT ON {tenant_table} FOR EACH ROW EXECUTE FUNCTION {schema}.tp_plant()"
 )
-def test_definer_triggers_plant_nothing(catalog: Catalog, findings: Findings) -> None:
+@falsified_by(
+    "CREATE FUNCTION {schema}.tp_touch() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS"
+    " $$ BEGIN UPDATE {tenant_table} SET {text_column} = new.{text_column}; RETURN new; END $$;"
+    "REVOKE EXECUTE ON FUNCTION {schema}.tp_touch() FROM PUBLIC;"
+    "CREATE TRIGGER tp_touch AFTER INSERT ON {tenant_table} FOR EACH ROW EXECUTE FUNCTION {schema}.tp_touch()"
+)
+def test_definer_triggers_stay_in_their_tenant(catalog: Catalog, findings: Findings) -> None:
     """A SECURITY DEFINER trigger writes past row security. If the tenant of a row that it inserts comes from what the
-    client wrote, a setting or a look-up, the client plants rows in another tenant.
+    client wrote, a setting or a look-up, the client plants rows in another tenant. If it reads or changes rows by what
+    the client wrote, the client reaches other tenants' rows, or learns by an error that they are there.
 
     Let it be the tenant column of the row that fired the trigger, a trusted expression, or a tenant that the trigger
-    has just made. A trigger on the user table must not take it from what users say of themselves; and no trigger makes
-    one and the same user a member of whatever tenant comes along.
+    has just made. Each query on tenants' rows must ask for that tenant, for the row itself (once it is stored), for one
+    that it references or that references it by keys that carry the tenant, or for the caller's own membership.
+    Functions that it calls are read too; SQL made at run time is a finding. A trigger on the user table must not take
+    the tenant from what users say of themselves; and no trigger makes one and the same user a member of whatever
+    tenant comes along.
     """
     columns = {table.name: tuple(c.name for c in table.columns) for table in catalog.tenant_tables}
+    idle: set[str] = set()
     for table in (*catalog.isolated_tables, *catalog.of_kind(Kind.USER)):
         for trigger in table.triggers:
             function = catalog.functions.get(trigger.function)
@@ -53,6 +65,10 @@ def test_definer_triggers_plant_nothing(catalog: Catalog, findings: Findings) ->
                     findings.add(each.table, detail)
                 if _fixed_user(catalog, found, each):
                     findings.add(each.table, f"{where} a user who is always the same, by {function.signature}")
+            for target, what in untied(catalog, table, trigger, function, idle):
+                where = f"trigger {trigger.name} of {table.name}"
+                detail = f"{where} {what} rows that are not provably its row's tenant's, by {function.signature}"
+                findings.add(target or table, detail if target else f"{where}: {what}")
 
 
 def _transitions(trigger: Trigger) -> tuple[tuple[str, str], ...]:

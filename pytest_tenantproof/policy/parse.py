@@ -21,6 +21,7 @@ __all__ = [
     "names",
     "relations",
     "render",
+    "sql_text",
     "statement",
 ]
 
@@ -87,11 +88,16 @@ def function_body(function: Function) -> Body:
 
 
 def _sql_body(text: str) -> Any:
-    stripped = text.strip()
+    return statement(sql_text(text))
+
+
+def sql_text(body: str) -> str:
+    """The statements of an SQL function, of the SQL standard's two forms too."""
+    stripped = body.strip()
     if stripped[:7].upper() == "RETURN ":
-        return statement(f"SELECT {stripped[7:].rstrip(';')}")
+        return f"SELECT {stripped[7:].rstrip(';')}"
     atomic = _ATOMIC.match(stripped)
-    return statement(atomic[1] if atomic else text)
+    return atomic[1] if atomic else body
 
 
 def _plpgsql_body(function: Function) -> Any:

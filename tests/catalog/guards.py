@@ -169,6 +169,7 @@ ALIGNING = (
     ),
     _aligned(f"{LOOK} if coalesce(t <> new.tenant_id, true) then {R} end if;"),
     _aligned(f"{LOOK.replace('new.subject_id', 'new.subject_id for share')} {COMPARE}"),
+    _aligned(f"update public.developments set budget = 0 where tenant_id = new.tenant_id; {LOOK} {COMPARE}"),
 )
 
 MISALIGNED = (
@@ -240,5 +241,20 @@ MISALIGNED = (
     _aligned(f"{LOOK.replace('u.id = new.subject_id', 'u.id = u.id')} {COMPARE}"),
     _aligned(f"{LOOK.replace('public.units', 'units')} {COMPARE}"),
     _aligned(f"{LOOK} {COMPARE.replace('new.tenant_id', 'old.tenant_id')}"),
+    _aligned(f"update public.units set tenant_id = new.tenant_id where id = new.subject_id; {LOOK} {COMPARE}"),
+    _aligned(f"execute 'update public.units set tenant_id = $1' using new.tenant_id; {LOOK} {COMPARE}"),
+    _aligned(
+        "with taken as (update public.units set tenant_id = new.tenant_id where id = new.subject_id returning 1)"
+        f" select 1 into n from taken; {LOOK} {COMPARE}",
+        "declare t uuid; n int;",
+    ),
+    _aligned(
+        f"for i in 1..2 loop {LOOK} {COMPARE} update public.units set tenant_id = new.tenant_id where"
+        " id = new.subject_id; end loop;"
+    ),
+    _aligned(
+        f"begin update public.units set tenant_id = new.tenant_id where id = new.subject_id; perform 1 / 0;"
+        f" exception when others then {LOOK} {COMPARE} end;"
+    ),
 )
 """Each leaves some reference to another tenant's row in, or cannot be shown not to."""

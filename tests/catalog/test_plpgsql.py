@@ -46,3 +46,11 @@ def test_rows_are_read_where_scalars_do_not_fit(type_: str) -> None:
 def test_what_is_no_function_is_none() -> None:
     assert body_of(_function("BEGIN RETURN 'open;")) is None
     assert body_of(_function("DECLARE x shop.kind; BEGIN IF THEN END")) is None
+
+
+def test_parameters_are_assigned_to() -> None:
+    text = "BEGIN who := session_user; IF who IS NULL THEN RETURN; END IF; END"
+    assert body_of(_function(text)) is None
+    definition = f"CREATE FUNCTION app.f(OUT who text) LANGUAGE plpgsql AS $$ {text} $$"
+    made = Function("app.f()", "f", "app", (), "text", "plpgsql", "o", body=text, definition=definition)
+    assert body_of(made) is not None

@@ -1,5 +1,7 @@
 """TP251: where the tenant of a row that a definer trigger inserts comes from."""
 
+from collections.abc import Iterator
+
 import psycopg
 import pytest
 
@@ -7,6 +9,7 @@ from pytest_tenantproof.catalog import Catalog, read_snapshot
 from pytest_tenantproof.controls.judge import judge
 from pytest_tenantproof.model import Outcome
 from pytest_tenantproof.target import rolled_back
+from tests.controls.definers import BEFORE, LEAVING, STAYING
 from tests.support import faults_settings
 
 INTO = "insert into public.developments(tenant_id, name)"
@@ -56,3 +59,44 @@ def test_who_signs_up_joins_no_tenant_of_their_choice(body: str, faults_database
 @pytest.mark.parametrize("body", BODIES)
 def test_the_tenant_of_a_planted_row_is_followed(body: str, faults_database: str) -> None:
     assert planted(faults_database, body, "public.units") is BODIES[body]
+
+
+@pytest.fixture(scope="module")
+def purging(faults_database: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(faults_database, autocommit=True) as connection, rolled_back(connection):
+        connection.execute(
+            "create function private.purge(what text) returns void language sql set search_path = ''"
+            " as $$ delete from public.units where label = what $$;"
+            "create function private.tidy(of uuid) returns void language sql begin atomic"
+            " delete from public.messages where tenant_id = of; end;"
+            "create function private.wipe(what text, out gone bigint) language plpgsql set search_path = ''"
+            " as $$ begin delete from public.units where label = what; gone := 1; end $$"
+        )
+        yield connection
+
+
+def judged(connection: psycopg.Connection, body: str, timing: str = "after") -> list[str]:
+    with connection.transaction(force_rollback=True):
+        connection.execute(
+            "create function private.acts() returns trigger language plpgsql security definer set search_path = ''"
+            f" as $f$ {body} $f$; create trigger acts {timing} insert or update on public.units for each row"
+            " execute function private.acts()".encode()
+        )
+        found = judge("TP251", Catalog(read_snapshot(connection), faults_settings()))
+        assert found.outcome is (Outcome.FAILED if found.findings else Outcome.PASSED), found.reason
+        return [finding.detail for finding in found.findings]
+
+
+@pytest.mark.parametrize("body", STAYING)
+def test_a_definer_trigger_within_its_tenant_is_fine(body: str, purging: psycopg.Connection) -> None:
+    assert judged(purging, body) == []
+
+
+@pytest.mark.parametrize("body", LEAVING)
+def test_a_definer_trigger_that_reaches_further_is_named(body: str, purging: psycopg.Connection) -> None:
+    assert any("trigger acts of public.units" in detail for detail in judged(purging, body))
+
+
+@pytest.mark.parametrize("body", BEFORE)
+def test_before_the_write_a_new_key_names_anybodys_row(body: str, purging: psycopg.Connection) -> None:
+    assert (judged(purging, body, "before") == []) is BEFORE[body]

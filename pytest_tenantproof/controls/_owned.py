@@ -1,0 +1,191 @@
+"""Whose tenant an expression in a trigger's statement is, by what is known of the rows around it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pglast import ast, enums
+from pglast.stream import RawStream
+
+from pytest_tenantproof.catalog import Catalog, Kind
+from pytest_tenantproof.catalog.expressions import same_expression
+from pytest_tenantproof.catalog.model import Function, Table
+from pytest_tenantproof.catalog.names import quoted
+from pytest_tenantproof.catalog.tracing import Tracer
+from pytest_tenantproof.controls._queries import leaves, names_of, tables_of
+
+__all__ = ["Item", "Owned", "Scope", "Side"]
+
+_JSON = frozenset({"to_jsonb", "to_json", "row_to_json"})
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """A FROM item: rows of a table, of a query, or of whatever else. `columns` are a query's: their places by name."""
+
+    table: Table | None
+    tied: bool = False
+    query: Any = None
+    columns: Mapping[str, int] = field(default_factory=dict)
+    lateral: bool = False
+    certain: bool = True
+    """Whether it is stored: NEW before the write may have the key of somebody else's row."""
+
+
+Scope = tuple[dict[str, Item], ...]
+Side = tuple[Any, Scope]
+
+
+@dataclass(slots=True)
+class Owned:
+    """One function, called for the rows of `table`. `own` are its parameters that hold the row's tenant; `changed` is
+    what it writes to, None where that may be anything."""
+
+    catalog: Catalog
+    table: Table
+    function: Function
+    transitions: Mapping[str, str]
+    own: frozenset[str] = frozenset()
+    changed: frozenset[tuple[str, str]] | None = frozenset()
+    tracer: Tracer | None = None
+    before: bool = False
+    """Whether it runs before the write."""
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        return tuple(self.catalog.settings.trusted_tenant_expressions)
+
+    def relation(self, item: Any, scope: Scope) -> Item:
+        if not item.schemaname:
+            for level in scope:
+                if f"with {item.relname}" in level:
+                    return level[f"with {item.relname}"]
+            if item.relname in self.transitions:
+                return Item(self.table, tied=True)
+        path = (self.function.setting("search_path") or "").replace('"', "").split(",")
+        searched = (*(schema.strip() for schema in path), *self.catalog.settings.schemas)
+        schemas = (item.schemaname,) if item.schemaname else searched
+        names = (f"{quoted(schema)}.{quoted(item.relname)}" for schema in schemas if schema)
+        return Item(next((self.catalog.tables[name] for name in names if name in self.catalog.tables), None))
+
+    def _is_named(self, item: Any) -> bool:
+        """Whether a name is no CTE's."""
+        return bool(item.schemaname) or item.relname in self.transitions
+
+    def is_watched(self, table: Table, *, doing: bool) -> bool:
+        """Whether its rows are tenants'. The registry's may be read, not changed."""
+        kinds = {Kind.TENANT, Kind.MEMBERSHIP, Kind.CHILD} | ({Kind.REGISTRY} if doing else set())
+        names = self.catalog.reads(table) if table.kind in ("view", "matview") else (table.name,)
+        return any(self.catalog.kind_of(name) in kinds for name in names)
+
+    def column(self, node: Any, scope: Scope) -> tuple[Item, str] | None:
+        """The FROM item, NEW or OLD whose column an expression is."""
+        while isinstance(node, ast.TypeCast):
+            node = node.arg
+        names = names_of(node)
+        if len(names) == 2:
+            item = next((level[names[0]] for level in scope if names[0] in level), None)
+            changed = self.changed is None or {(names[0], ""), (names[0], names[1])} & self.changed
+            return None if item is None or (names[0] in ("new", "old") and changed) else (item, names[1])
+        for level in scope if len(names) == 1 else ():
+            plain = (i for alias, i in level.items() if alias not in ("new", "old") and not alias.startswith("with "))
+            holders = [i for i in plain if names[0] in i.columns or (i.table and i.table.column(names[0]))]
+            if holders:
+                return (holders[0], names[0]) if len(holders) == 1 else None
+        return None
+
+    def is_own_user(self, node: Any, scope: Scope) -> bool:
+        found = self.column(node, scope)
+        if found and found[0].tied and found[0].table and self.catalog.kind(found[0].table) is Kind.USER:
+            user = self.catalog.user_column(found[0].table)
+            return user is not None and user.name == found[1]
+        return _is_any(node, self.catalog.settings.trusted_user_expressions)
+
+    def is_own(self, node: Any, scope: Scope, seen: frozenset[str] = frozenset()) -> bool:
+        """Whether an expression is the tenant of the row, of another tied one, or a trusted one."""
+        while isinstance(node, ast.TypeCast) and not _is_any(node, self.trusted):
+            node = node.arg
+        match node:
+            case ast.CoalesceExpr():
+                return all(self.is_own(arg, scope, seen) for arg in node.args)
+            case ast.ParamRef():
+                return f"${node.number}" in self.own
+            case ast.A_Expr() if node.name[-1].sval == "->>":
+                return self._is_field(node)
+            case ast.SubLink(subLinkType=enums.SubLinkType.EXPR_SUBLINK) if not _is_any(node, self.trusted):
+                targets = node.subselect.targetList or ()
+                return len(targets) == 1 and self._is_tenant_of(node.subselect, 0)
+        if _is_any(node, self.trusted):
+            return True
+        found = self.column(node, scope)
+        if found is None:
+            return self._is_variable(names_of(node), seen)
+        if found[0].query is not None:
+            return self._is_tenant_of(found[0].query, found[0].columns.get(found[1], -1))
+        return found[0].tied and self._is_tenant(found)
+
+    def _is_tenant(self, found: tuple[Item, str]) -> bool:
+        column = self.catalog.tenant_column(found[0].table) if found[0].table else None
+        return column is not None and column.name == found[1]
+
+    def _is_tenant_of(self, query: Any, place: int) -> bool:
+        """Whether a query's column is the tenant of rows that are tied, or reported."""
+        return bool(leaves(query)) and all(self._shows(leaf, place) for leaf in leaves(query))
+
+    def _shows(self, select: Any, place: int) -> bool:
+        targets = select.targetList or ()
+        return 0 <= place < len(targets) and self.is_read(targets[place].val, tables_of(select))
+
+    def is_read(self, value: Any, items: Mapping[str, Any]) -> bool:
+        """Whether an expression is the tenant of one of the tables that are read."""
+        named = {a: i for a, i in items.items() if isinstance(i, ast.RangeVar) and self._is_named(i)}
+        level = {alias: self.relation(item, ()) for alias, item in named.items()}
+        found = self.column(value, (level,))
+        watched = found and found[0].table and (found[0].tied or self.is_watched(found[0].table, doing=False))
+        return bool(found and watched and len(level) == len(items) and self._is_tenant(found))
+
+    def _is_field(self, node: Any) -> bool:
+        """`to_jsonb(new) ->> 'tenant_id'`, or of a variable that holds nothing else."""
+        column = self.catalog.tenant_column(self.table)
+        name = getattr(getattr(node.rexpr, "val", None), "sval", None)
+        held = [node.lexpr]
+        if len(names_of(node.lexpr)) == 1 and self.tracer and self.changed is not None:
+            held = [value for _, value, _ in self.tracer.variables.get(names_of(node.lexpr)[0], ())]
+        return bool(held) and column is not None and name == column.name and all(self._is_row(v) for v in held)
+
+    def _is_row(self, node: Any) -> bool:
+        called = isinstance(node, ast.FuncCall) and node.funcname[-1].sval in _JSON and len(node.args or ()) == 1
+        names = names_of(node.args[0]) if called else []
+        return names in (["new"], ["old"]) and not any(name == names[0] for name, _ in self.changed or ())
+
+    def _is_variable(self, names: list[str], seen: frozenset[str]) -> bool:
+        if len(names) == 2 and quoted(names[0]) == self.function.name.removeprefix(f"{quoted(self.function.schema)}."):
+            names = names[1:]
+        if not names or len(names) > 2 or names[0] in seen or self.changed is None:
+            return False
+        if names[0] in self.own and not any(name == names[0] for name, _ in self.changed):
+            return len(names) == 1
+        held = self.tracer.variables.get(names[0], []) if self.tracer else []
+        if len(names) == 2:
+            held = [(n, v, i) for n, v, i in held if v is None or names[1] in (n, *names_of(v)[-1:]) or _is_star(v)]
+        deeper = seen | {names[0]}
+        return bool(held) and all(self._is_held(value, items, names[1:], deeper) for _, value, items in held)
+
+    def _is_held(self, value: Any, items: Mapping[str, Any], of: list[str], seen: frozenset[str]) -> bool:
+        """Whether what was assigned is the row's tenant, or that of rows which are tied, or reported."""
+        if isinstance(value, ast.InsertStmt):
+            return f"{value.relation.schemaname}.{value.relation.relname}" == self.catalog.settings.tenant_table
+        if _is_star(value):
+            value = ast.ColumnRef(fields=(ast.String(sval=of[0]),)) if of and len(items) == 1 else None
+        if items and names_of(value) and names_of(value)[0] not in ("new", "old"):
+            return self.is_read(value, items)
+        rows = {name: Item(self.table, tied=True) for name in ("new", "old")}
+        return self.is_own(value, (rows,) if self.function.returns == "trigger" else (), seen)
+
+
+def _is_any(node: Any, texts: Sequence[str]) -> bool:
+    return isinstance(node, ast.Node) and any(same_expression(RawStream()(node), text) for text in texts)
+
+
+def _is_star(node: Any) -> bool:
+    return isinstance(node, ast.ColumnRef) and isinstance(node.fields[-1], ast.A_Star)

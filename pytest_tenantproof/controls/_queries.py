@@ -1,0 +1,163 @@
+"""The shape of SQL statements: what they read from, ask for and return."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pglast import ast, enums
+
+from pytest_tenantproof.catalog.model import Constraint, Table
+
+__all__ = [
+    "FROMS",
+    "columns",
+    "condition",
+    "equalities",
+    "is_plain",
+    "is_unique",
+    "leaves",
+    "named",
+    "names_of",
+    "pairs",
+    "parts",
+    "tables_of",
+    "target_of",
+    "texts_of",
+    "verb",
+    "without_queries",
+]
+
+_REGROUPS = (
+    "groupClause",
+    "havingClause",
+    "windowClause",
+    "limitCount",
+    "limitOffset",
+    "distinctClause",
+    "valuesLists",
+)
+_TREE = 0
+"""parseMode of a whole statement; 2 is an expression, from 3 on there is a target before it."""
+FROMS = frozenset({"fromClause", "usingClause", "sourceRelation"})
+
+
+def without_queries(item: Any) -> Any:
+    """A FROM item but for its query, which is read by itself."""
+    if isinstance(item, ast.JoinExpr):
+        return (without_queries(item.larg), without_queries(item.rarg), item.quals)
+    return None if isinstance(item, ast.RangeSubselect) else item
+
+
+def texts_of(block: Any) -> Iterator[tuple[str, str]]:
+    """("EXECUTE" or "", SQL text) of everything that a PL/pgSQL block evaluates."""
+    if isinstance(block, dict):
+        text = block.get("query")
+        if isinstance(text, str):
+            mode = block.get("parseMode", _TREE)
+            value = text.partition(":=")[2] if ":=" in text else text.partition("=")[2]
+            yield "", text if mode == _TREE else f"SELECT {value if mode > 2 else text}"
+            return
+        for name, value in block.items():
+            dynamic = name in ("PLpgSQL_stmt_dynexecute", "PLpgSQL_stmt_dynfors")
+            run = value.get("query") if dynamic else block.get("dynquery") if name == "dynquery" else None
+            if run:
+                yield "EXECUTE", run["PLpgSQL_expr"]["query"]
+            yield from texts_of(value)
+    elif isinstance(block, list):
+        for item in block:
+            yield from texts_of(item)
+
+
+def verb(node: Any) -> str:
+    return {ast.UpdateStmt: "updates", ast.DeleteStmt: "deletes"}.get(type(node), "reads")
+
+
+def target_of(node: Any) -> str:
+    relation = getattr(node, "relation", None)
+    if relation is None or isinstance(node, ast.InsertStmt):
+        return ""
+    return str(relation.alias.aliasname if relation.alias else relation.relname)
+
+
+def condition(node: Any) -> Any:
+    return node.joinCondition if isinstance(node, ast.MergeStmt) else getattr(node, "whereClause", None)
+
+
+def parts(node: Any) -> list[Any]:
+    if isinstance(node, ast.BoolExpr) and node.boolop == enums.BoolExprType.AND_EXPR:
+        return [part for arg in node.args for part in parts(arg)]
+    return [node] if node is not None else []
+
+
+def equalities(node: Any) -> Iterator[tuple[Any, Any]]:
+    """What a condition asks to be equal; row comparisons field by field, IN of one value too."""
+    if not isinstance(node, ast.A_Expr) or node.name[-1].sval != "=":
+        return
+    if node.kind == enums.A_Expr_Kind.AEXPR_IN and len(node.rexpr) == 1:
+        yield node.lexpr, node.rexpr[0]
+    elif node.kind == enums.A_Expr_Kind.AEXPR_OP:
+        both = isinstance(node.lexpr, ast.RowExpr) and isinstance(node.rexpr, ast.RowExpr)
+        yield from zip(node.lexpr.args, node.rexpr.args, strict=False) if both else [(node.lexpr, node.rexpr)]
+
+
+def is_plain(node: Any) -> bool:
+    """Whether what is asked of a query's result is asked of each of its rows."""
+    parts = (
+        "groupClause",
+        "havingClause",
+        "windowClause",
+        "limitCount",
+        "limitOffset",
+        "distinctClause",
+        "valuesLists",
+    )
+    return isinstance(node, ast.SelectStmt) and not any(getattr(node, part) for part in parts)
+
+
+def leaves(query: Any) -> list[Any]:
+    """The SELECTs that a query is made of."""
+    if not isinstance(query, ast.SelectStmt):
+        return []
+    if query.op == enums.SetOperation.SETOP_NONE:
+        return [query]
+    return leaves(query.larg) + leaves(query.rarg)
+
+
+def columns(query: Any) -> dict[str, int]:
+    """The places of a query's columns, by name."""
+    targets = next((leaf.targetList or () for leaf in leaves(query)), ())
+    return {named(target): place for place, target in enumerate(targets) if named(target)}
+
+
+def named(target: Any) -> str:
+    return str(target.name or next(iter(names_of(target.val)[-1:]), ""))
+
+
+def names_of(node: Any) -> list[str]:
+    if not isinstance(node, ast.ColumnRef):
+        return []
+    return [part.sval if isinstance(part, ast.String) else "*" for part in node.fields]
+
+
+def is_unique(table: Table, column: str) -> bool:
+    return any(i.unique and i.valid and not i.predicate and i.columns == (column,) for i in table.indexes)
+
+
+def pairs(constraint: Constraint) -> dict[str, str]:
+    return (
+        dict(zip(constraint.columns, constraint.target_columns, strict=False)) if constraint.kind == "foreign" else {}
+    )
+
+
+def tables_of(select: Any) -> dict[str, Any]:
+    """The FROM items of a SELECT by alias, joined ones too."""
+    todo, found = list(getattr(select, "fromClause", None) or ()), {}
+    while todo:
+        item = todo.pop()
+        if isinstance(item, ast.JoinExpr):
+            todo += [item.larg, item.rarg]
+        elif isinstance(item, ast.RangeTableSample):
+            todo.append(item.relation)
+        else:
+            alias = getattr(item, "alias", None)
+            found[alias.aliasname if alias else getattr(item, "relname", f"?{len(todo)}")] = item
+    return found

@@ -1,0 +1,334 @@
+"""Rows of tenants that a SECURITY DEFINER trigger reads or changes, and that are not provably its own row's tenant's.
+
+A row counts as tied where the query asks that its tenant be that of NEW or OLD (or of a trusted expression, or of
+another tied row), that it be the row itself, one that it references or that references it, by keys that carry the
+tenant, or the caller's own membership. Everything else, and everything that cannot be read, is yielded.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pglast import ast, enums, parse_sql
+from pglast.parser import ParseError
+
+from pytest_tenantproof.catalog import Catalog, Kind
+from pytest_tenantproof.catalog.dynamic import fixed_statement
+from pytest_tenantproof.catalog.flow import written
+from pytest_tenantproof.catalog.model import Function, Table, Trigger
+from pytest_tenantproof.catalog.names import quoted
+from pytest_tenantproof.catalog.plpgsql import body_of
+from pytest_tenantproof.catalog.recording import parsed
+from pytest_tenantproof.catalog.tracing import Tracer
+from pytest_tenantproof.controls._bound import is_caller_bound
+from pytest_tenantproof.controls._owned import Item, Owned, Scope, Side
+from pytest_tenantproof.controls._queries import (
+    FROMS,
+    columns,
+    condition,
+    equalities,
+    is_plain,
+    is_unique,
+    leaves,
+    pairs,
+    parts,
+    tables_of,
+    target_of,
+    texts_of,
+    verb,
+    without_queries,
+)
+from pytest_tenantproof.policy.parse import sql_text
+
+__all__ = ["untied"]
+
+_STATEMENTS = (ast.SelectStmt, ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt, ast.MergeStmt)
+_RUNS_TEXT = frozenset({"query_to_xml", "query_to_xml_and_xmlschema", "cursor_to_xml", "table_to_xml", "schema_to_xml"})
+_Join = tuple[Any, Sequence[Item] | None]
+"""A condition, and the only items whose rows it limits (an outer join's)."""
+_Asked = tuple[Side, Side, Sequence[Item] | None]
+_Wanted = tuple[tuple[int, Side], ...]
+_Found = Iterator[tuple[Table | None, str]]
+
+
+@dataclass(slots=True)
+class _Reader(Owned):
+    """Reads every statement of the function, and of those that it calls."""
+
+    seen: set[tuple[str, ...]] = field(default_factory=set)
+    direct: list[Any] = field(default_factory=list)
+    """The function's own INSERTs."""
+    met: list[str] = field(default_factory=list)
+    """Tables of tenants that anything was asked of."""
+
+    def run(self) -> _Found:
+        """(table, what is done to its rows), or (None, what cannot be read)."""
+        self.seen.add((self.function.signature, *sorted(self.own)))
+        if self.function.language == "plpgsql":
+            yield from self._plpgsql()
+            return
+        try:
+            statements = [raw.stmt for raw in parse_sql(sql_text(self.function.body))]
+        except ParseError:
+            yield None, f"{self.function.signature} cannot be read"
+            return
+        for statement in statements:
+            yield from self._visit(statement, ())
+
+    def _plpgsql(self) -> _Found:
+        body = body_of(self.function)
+        if body is None:
+            yield None, f"{self.function.signature} cannot be read"
+            return
+        targets = set(written(body.block))
+        self.changed = None if None in targets else frozenset(t for t in targets if t)
+        self.tracer = Tracer(self.function, self.transitions)
+        rows = {
+            name: Item(self.table, tied=self.changed is not None, certain=name == "old" or not self.before)
+            for name in ("new", "old")
+        }
+        scope: Scope = (rows,) if self.function.returns == "trigger" else ()
+        declared = (*(f"SELECT {text}" for _, text in body.defaults), *body.cursors)
+        for kind, node in (*texts_of(body.block), *(("", text) for text in declared)):
+            statement = fixed_statement(node) if kind == "EXECUTE" else parsed(node)
+            if statement is None:
+                what = "runs SQL made at run time" if kind == "EXECUTE" else "has a statement that cannot be read"
+                yield None, f"{self.function.signature} {what}"
+            elif self.function.returns == "trigger" and isinstance(statement, ast.InsertStmt):
+                self.direct.append(statement)
+            yield from self._visit(statement, scope)
+
+    def _visit(self, node: Any, scope: Scope) -> _Found:
+        """Every statement in a tree, with the FROM items around it."""
+        if isinstance(node, tuple):
+            for item in node:
+                yield from self._visit(item, scope)
+        elif isinstance(node, _STATEMENTS):
+            yield from self._statement(node, scope)
+        elif isinstance(node, ast.Node):
+            if isinstance(node, ast.TruncateStmt | ast.CopyStmt):
+                yield from self._whole(node)
+            if isinstance(node, ast.FuncCall):
+                yield from self._call(node, scope)
+            for name in node:
+                value = getattr(node, name)
+                if isinstance(value, tuple | ast.Node):
+                    yield from self._visit(value, scope)
+
+    def _whole(self, node: Any) -> _Found:
+        """TRUNCATE and COPY, which ask for nothing."""
+        for item in node.relations if isinstance(node, ast.TruncateStmt) else [node.relation] if node.relation else []:
+            table = self.relation(item, ()).table
+            if table and self.is_watched(table, doing=True):
+                yield table, f"runs {type(node).__name__.removesuffix('Stmt').upper()} on"
+
+    def _statement(self, node: Any, scope: Scope, wanted: _Wanted = ()) -> _Found:
+        """`wanted`: what is asked of the statement's columns around it, by place."""
+        if isinstance(node, ast.SelectStmt) and node.op != enums.SetOperation.SETOP_NONE:
+            for arm in (node.larg, node.rarg):
+                yield from self._statement(arm, scope, wanted)
+            return
+        level: dict[str, Item] = {}
+        inner = (level, *scope)
+        for cte in node.withClause.ctes if node.withClause else ():
+            yield from self._visit(cte.ctequery, inner)
+            level[f"with {cte.ctename}"] = Item(None, query=cte.ctequery, columns=columns(cte.ctequery))
+        joins: list[_Join] = [(part, None) for part in parts(condition(node))]
+        queries: list[tuple[Item, Any]] = []
+        self._add(node, level, inner, joins, queries)
+        equal = [(a, b, only) for part, only in joins for a, b in equalities(part)]
+        asked: list[_Asked] = [((a, inner), (b, inner), only) for a, b, only in equal]
+        if is_plain(node):
+            asked += [((node.targetList[n].val, inner), side, None) for n, side in wanted if n < len(node.targetList)]
+        self._tie(level, asked)
+        for item, query in queries:
+            around = inner if item.lateral else scope
+            yield from self._statement(query.subquery, around, tuple(self._pushed(item, asked)))
+        yield from self._left(node, level)
+        yield from self._moved(node, inner)
+        yield from self._rest(node, inner)
+
+    def _left(self, node: Any, level: Mapping[str, Item]) -> _Found:
+        """What the statement reads or changes without a tie."""
+        doing, target = verb(node), target_of(node)
+        for alias, item in level.items():
+            changes = alias == target and doing != "reads"
+            if item.table is None or not self.is_watched(item.table, doing=changes):
+                continue
+            self.met.append(item.table.name)
+            if not item.tied:
+                yield item.table, doing if changes else "reads"
+
+    def _pushed(self, item: Item, asked: Sequence[_Asked]) -> Iterator[tuple[int, Side]]:
+        """What a query's columns are asked to equal."""
+        for left, right, only in asked:
+            for one, other in ((left, right), (right, left)):
+                found = self.column(*one)
+                if found and found[0] is item and (only is None or item in only) and found[1] in item.columns:
+                    yield item.columns[found[1]], other
+
+    def _add(self, node: Any, level: dict[str, Item], scope: Scope, joins: list[_Join], queries: list[Any]) -> None:
+        """The FROM items of a statement, what their joins ask, and the queries among them."""
+        relation = None if isinstance(node, ast.InsertStmt) else getattr(node, "relation", None)
+        listed = (*(getattr(node, "fromClause", None) or ()), *(getattr(node, "usingClause", None) or ()))
+        for item in (relation, getattr(node, "sourceRelation", None), *listed):
+            if item is not None:
+                self._from(item, level, scope, joins, queries)
+
+    def _from(
+        self, item: Any, level: dict[str, Item], scope: Scope, joins: list[_Join], queries: list[Any]
+    ) -> list[Item]:
+        if isinstance(item, ast.JoinExpr):
+            left = self._from(item.larg, level, scope, joins, queries)
+            right = self._from(item.rarg, level, scope, joins, queries)
+            limited = {"JOIN_INNER": None, "JOIN_LEFT": right, "JOIN_RIGHT": left}
+            if item.jointype.name in limited:
+                joins += [(part, limited[item.jointype.name]) for part in parts(item.quals)]
+            return left + right
+        item = item.relation if isinstance(item, ast.RangeTableSample) else item
+        alias = item.alias.aliasname if getattr(item, "alias", None) else getattr(item, "relname", f"?{len(level)}")
+        if isinstance(item, ast.RangeVar):
+            level[alias] = self.relation(item, scope)
+        elif isinstance(item, ast.RangeSubselect):
+            level[alias] = Item(None, query=item.subquery, columns=columns(item.subquery), lateral=bool(item.lateral))
+            queries.append((level[alias], item))
+        else:
+            level[alias] = Item(None)
+        return [level[alias]]
+
+    def _moved(self, node: Any, scope: Scope) -> _Found:
+        """Rows whose tenant a statement sets (before a key is checked that would make it a fault), and that it inserts
+        where nobody else looks."""
+        if isinstance(node, ast.MergeStmt):
+            yield self.relation(node.relation, ()).table, "merges into"
+        if not isinstance(node, ast.UpdateStmt | ast.InsertStmt):
+            return
+        table = self.relation(node.relation, ()).table
+        column = self.catalog.tenant_column(table) if table else None
+        if table is None or not self.is_watched(table, doing=True):
+            return
+        self.met.append(table.name)
+        clause = node.onConflictClause if isinstance(node, ast.InsertStmt) else None
+        sets = (node if isinstance(node, ast.UpdateStmt) else clause and clause.targetList and clause) or None
+        for target in (sets.targetList if sets is not None else ()) or ():
+            if column and target.name == column.name:
+                yield table, "moves"
+        if clause is not None and clause.action == enums.OnConflictAction.ONCONFLICT_UPDATE:
+            inferred = [element.name for element in (clause.infer.indexElems or ())] if clause.infer else []
+            if column is None or column.name not in inferred:
+                yield table, "updates, ON CONFLICT,"
+        if (
+            isinstance(node, ast.InsertStmt)
+            and not self._is_seen(node)
+            and not self._is_inserted_own(node, table, scope)
+        ):
+            yield table, "inserts"
+
+    def _is_seen(self, node: Any) -> bool:
+        """Whether an INSERT is a statement of the trigger function itself, with its table's schema."""
+        return any(node is each for each in self.direct) and bool(node.relation.schemaname)
+
+    def _is_inserted_own(self, node: Any, table: Table, scope: Scope) -> bool:
+        names = [target.name for target in node.cols or ()] or [column.name for column in table.columns]
+        column = self.catalog.tenant_column(table)
+        select = node.selectStmt
+        if column is None or column.name not in names or select is None:
+            return False
+        place = names.index(column.name)
+        rows = [[t.val for t in leaf.targetList or ()] for leaf in leaves(select)] if not select.valuesLists else []
+        rows += [list(row) for row in select.valuesLists or ()]
+        tables = tables_of(select)
+        return bool(rows) and all(
+            place < len(row) and (self.is_own(row[place], scope) or self.is_read(row[place], tables)) for row in rows
+        )
+
+    def _rest(self, node: Any, scope: Scope) -> _Found:
+        for name in node:
+            value = getattr(node, name)
+            if name in ("withClause", "larg", "rarg") or not isinstance(value, tuple | ast.Node):
+                continue
+            for item in value if isinstance(value, tuple) else (value,):
+                yield from self._visit(without_queries(item) if name in FROMS else item, scope)
+
+    def _call(self, node: Any, scope: Scope) -> _Found:
+        """The functions of this database run with the trigger's rights."""
+        parts_ = [part.sval for part in node.funcname]
+        if parts_[-1] in _RUNS_TEXT or parts_[-1].startswith("dblink"):
+            yield None, f"{self.function.signature} runs SQL made at run time"
+        name = ".".join(map(quoted, parts_))
+        settings = self.catalog.settings
+        trusted = any(f"{name}(" in text for text in (*self.trusted, *settings.trusted_user_expressions))
+        for called in () if trusted else self.catalog.functions_by_name.get(name, ()):
+            proven = called.security_definer and is_caller_bound(self.catalog, called)
+            if called.extension or proven or called.language not in ("sql", "plpgsql"):
+                continue
+            own = {f"${n + 1}" for n, arg in enumerate(node.args or ()) if self.is_own(arg, scope)}
+            own |= {called.argument_names[n] for n in range(len(called.argument_names)) if f"${n + 1}" in own}
+            if (called.signature, *sorted(own)) not in self.seen:
+                found = _Reader(
+                    self.catalog, self.table, called, {}, frozenset(own - {""}), seen=self.seen, met=self.met
+                )
+                yield from found.run()
+
+    def _tie(self, level: dict[str, Item], asked: Sequence[tuple[Side, Side, Any]]) -> None:
+        again = True
+        while again:
+            again = False
+            for left, right, only in asked:
+                for one, other in ((left, right), (right, left)):
+                    found = self.column(*one)
+                    if not found or found[0].tied or found[0] not in level.values():
+                        continue
+                    if (only is None or found[0] in only) and self._ties(found, other):
+                        found[0].tied = again = True
+
+    def _ties(self, found: tuple[Item, str], other: Side) -> bool:
+        item, column = found
+        if item.table is None:
+            return False
+        tenant = self.catalog.tenant_column(item.table)
+        if tenant and column == tenant.name and self.is_own(*other):
+            return True
+        is_member = self.catalog.kind(item.table) is Kind.MEMBERSHIP
+        user = self.catalog.user_column(item.table) if is_member else None
+        if user and column == user.name and self.is_own_user(*other):
+            return True
+        beside = self.column(*other)
+        return bool(beside and self._leads(item.table, column, *beside))
+
+    def _leads(self, table: Table, column: str, beside: Item, other: str) -> bool:
+        """Whether rows that are equal in these columns are one tenant's."""
+        catalog, leader = self.catalog, beside.table
+        if not beside.tied or leader is None:
+            return False
+        if table.name == leader.name and column == other:
+            return beside.certain and is_unique(table, column)
+        declared = (r for r in catalog.settings.references if r.column == f"{leader.name}.{other}")
+        if any(table.name in r.to.values() for r in declared):
+            return is_unique(table, column)
+        if is_unique(table, column) and self._carries(leader, other, table, column):
+            return True
+        return beside.certain and is_unique(leader, other) and self._carries(table, column, leader, other)
+
+    def _carries(self, table: Table, column: str, target: Table, key: str) -> bool:
+        """Whether a foreign key pairs the columns, and the tenants where both tables have one."""
+        own, its = self.catalog.tenant_column(table), self.catalog.tenant_column(target)
+        return any(
+            pairs.get(column) == key and (own is None or its is None or pairs.get(own.name) == its.name)
+            for pairs in (pairs(c) for c in table.constraints if c.target == target.name and self.catalog.holds(c))
+        )
+
+
+def untied(catalog: Catalog, table: Table, trigger: Trigger, function: Function, idle: set[str]) -> _Found:
+    """(table, what is done) for each kind of row that is not provably the row's tenant's; (None, what) for what
+    cannot be read. `idle` remembers functions that have to do with no tenant's rows, whatever table they serve."""
+    if function.signature in idle:
+        return
+    named = {trigger.old_table: "old", trigger.new_table: "new"}
+    transitions = {name: row for name, row in named.items() if name}
+    met: list[str] = []
+    reader = _Reader(catalog, table, function, transitions, before=trigger.timing == "BEFORE", met=met)
+    found = dict.fromkeys(reader.run())
+    if not found and not met:
+        idle.add(function.signature)
+    yield from found

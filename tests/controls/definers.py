@@ -1,0 +1,163 @@
+"""Bodies of definer triggers on public.units that stay within their row's tenant, and of those that do not."""
+
+U, D, M = "public.units", "public.developments", "public.messages"
+
+
+def _does(statement: str, declared: str = "") -> str:
+    return f"{declared} begin {statement}; return new; end"
+
+
+STAYING = (
+    _does(f"update {D} d set budget = 0 where d.id = new.development_id"),
+    _does(f"update {D} set budget = 0 where tenant_id = new.tenant_id and name = new.label"),
+    _does(f"update {U} set label = 'x' where id = new.id"),
+    _does(f"delete from {M} where unit_id = new.id"),
+    _does(f"delete from {M} m using {U} u where u.id = new.id and m.unit_id = u.id"),
+    _does(f"perform 1 from {U} u join {D} d on d.tenant_id = u.tenant_id where u.tenant_id = new.tenant_id"),
+    _does(f"perform 1 from {U} u left join {D} d on d.tenant_id = u.tenant_id where u.id = old.id"),
+    _does(
+        f"if exists (select 1 from {D} d where d.tenant_id = new.tenant_id and d.name = new.label) then"
+        " raise exception 'taken'; end if"
+    ),
+    _does(f"perform count(*) from {M} m where m.tenant_id = t", "declare t uuid := new.tenant_id;"),
+    _does(
+        f"select d.tenant_id into t from {D} d where d.id = new.development_id; delete from {M} where tenant_id = t",
+        "declare t uuid;",
+    ),
+    _does(
+        f"select * into d from {D} where id = new.development_id; delete from {M} where tenant_id = d.tenant_id",
+        "declare d record;",
+    ),
+    _does(
+        f"perform 1 from {U} where tenant_id = coalesce(n ->> 'tenant_id', o ->> 'tenant_id')::uuid",
+        "declare n jsonb := to_jsonb(new); o jsonb := to_jsonb(old);",
+    ),
+    _does(
+        f"with mine as (select * from {U} where tenant_id = new.tenant_id) select count(*) into n from mine",
+        "declare n int;",
+    ),
+    _does(
+        f"perform 1 from (select tenant_id, label from {U} union all select tenant_id, name from {D}) s"
+        " where s.tenant_id = new.tenant_id and s.label = new.label"
+    ),
+    _does("perform 1 from public.memberships where user_id = auth.uid()"),
+    _does("perform 1 where private.is_member(new.tenant_id)"),
+    _does("perform private.tidy(new.tenant_id)"),
+    _does(f"perform 1 from {D} where tenant_id = private.current_tenant_id()"),
+    _does(f"perform 1 from {D} where (tenant_id, name) = (new.tenant_id, new.label)"),
+    _does(
+        f"for m in select * from {M} where unit_id = new.id loop update {M} set body = 'x' where tenant_id ="
+        " m.tenant_id; end loop",
+        "declare m record;",
+    ),
+    _does(
+        f"insert into {D} (tenant_id, name) values (new.tenant_id, new.label) on conflict (tenant_id, name)"
+        " do update set budget = 0"
+    ),
+    _does(f"execute 'update {D} set budget = 0 where false and tenant_id = private.current_tenant_id()'"),
+    _does("perform 1 from public.tenants where id = new.tenant_id"),
+    _does("new.label := btrim(new.label)"),
+    _does(f"perform 1 from {D} where tenant_id = (select u.tenant_id from {U} u where u.id = new.id)"),
+)
+
+LEAVING = (
+    _does("perform private.tidy(new.id)"),
+    _does(f"update {D} set tenant_id = new.tenant_id where id = new.development_id"),
+    _does(f"perform 1 from {U} tablesample bernoulli (100)"),
+    _does(
+        f"with units as (select (new.label)::uuid as tenant_id) select tenant_id into t from units;"
+        f" delete from {M} where tenant_id = t",
+        "declare t uuid;",
+    ),
+    _does(f"update {D} set name = new.label where id <> new.development_id"),
+    _does(f"delete from {U} where label = new.label and id <> new.id"),
+    _does(f"select budget into new.valid from {D} where name = new.label limit 1"),
+    _does(f"if exists (select 1 from {D} d where d.name = new.label) then raise exception 'taken'; end if"),
+    _does(f"update {U} set label = new.label"),
+    _does(f"perform 1 from {D} where tenant_id = new.tenant_id or name = new.label"),
+    _does(f"perform 1 from {D} where not (tenant_id = new.tenant_id)"),
+    _does(f"perform 1 from {D} where tenant_id <> new.tenant_id"),
+    _does(f"perform 1 from {D} where tenant_id = new.id"),
+    _does(f"perform 1 from {D} where tenant_id = (new.label)::uuid"),
+    _does(f"perform 1 from {D} where tenant_id = current_setting('app.t')::uuid"),
+    _does(f"perform 1 from {D} where id = new.id"),
+    _does(f"update {M} set body = 'x' where id = new.id"),
+    _does(f"perform 1 from {U} u join {D} d on d.tenant_id = u.tenant_id"),
+    _does(f"perform 1 from {U} u left join {D} d on d.tenant_id = new.tenant_id and u.tenant_id = new.tenant_id"),
+    _does(f"perform 1 from {U} u full join {D} d on d.tenant_id = u.tenant_id and u.id = new.id"),
+    _does(f"perform 1 from {U} u, {D} d where u.id = new.id and d.name = u.label"),
+    _does(
+        f"t := (new.label)::uuid; perform count(*) from {M} m where m.tenant_id = t", "declare t uuid := new.tenant_id;"
+    ),
+    _does(
+        f"select d.id into t from {D} d where d.id = new.development_id; delete from {M} where tenant_id = t",
+        "declare t uuid;",
+    ),
+    _does(
+        f"select t.id into t from public.tenants t where t.slug = new.label; delete from {M} where tenant_id = t",
+        "declare t uuid;",
+    ),
+    _does(
+        f"foreach t in array array[new.id] loop delete from {M} where tenant_id = t; end loop",
+        "declare t uuid := new.tenant_id;",
+    ),
+    _does(f"new.tenant_id := (new.label)::uuid; delete from {M} where tenant_id = new.tenant_id"),
+    _does(f"new := jsonb_populate_record(new, '{{}}'); delete from {M} where tenant_id = new.tenant_id"),
+    _does(
+        f"with all_ as (select * from {U}) select count(*) into n from all_ where tenant_id = new.tenant_id",
+        "declare n int;",
+    ),
+    _does(
+        f"with gone as (delete from {U} where label = new.label returning 1) select count(*) into n from gone",
+        "declare n int;",
+    ),
+    _does(
+        f"with made as (insert into {D} (tenant_id, name) values (new.id, 'x') returning 1) select count(*) into n"
+        " from made",
+        "declare n int;",
+    ),
+    _does(
+        f"perform 1 from (select tenant_id from {U} union all select new.tenant_id from {D}) s"
+        " where s.tenant_id = new.tenant_id"
+    ),
+    _does(f"perform 1 from (select new.tenant_id as tenant_id, label from {U}) s where s.tenant_id = new.tenant_id"),
+    _does(f"perform 1 from (select tenant_id from {U} limit 1) s where s.tenant_id = new.tenant_id"),
+    _does(f"perform 1 from {D} d, jsonb_to_record('{{}}') as x(tenant_id uuid) where d.tenant_id = x.tenant_id"),
+    _does("perform private.purge(new.label)"),
+    _does("perform private.wipe(new.label)"),
+    _does("perform 1 from private.purge(new.label)"),
+    _does("execute 'delete from public.units where label = $1' using new.label"),
+    _does("execute format('delete from public.%I where tenant_id = $1', new.label) using new.tenant_id"),
+    _does("execute new.label"),
+    _does("perform query_to_xml('select * from public.units', true, true, '')"),
+    _does(f"update {U} set tenant_id = new.development_id where id = new.id"),
+    _does(
+        f"insert into {D} (id, tenant_id, name) values (new.id, new.tenant_id, 'x') on conflict (id)"
+        " do update set name = new.label"
+    ),
+    _does(
+        f"insert into {D} (id, tenant_id, name) values (new.id, new.tenant_id, 'x') on conflict (tenant_id, name)"
+        " do update set tenant_id = new.id"
+    ),
+    _does(f"merge into {D} d using {U} u on d.name = u.label when matched then update set name = 'x'"),
+    _does("truncate public.units"),
+    _does("update public.tenants set name = new.label"),
+    _does("perform 1 from public.memberships where user_id = new.id"),
+    _does("perform 1 from public.unit_overview where label = new.label"),
+    _does("open c; fetch c into n; close c", f"declare n int; c cursor for select 1 from {U} where label = 'x';"),
+    _does("null", f"declare n int := (select count(*) from {U});"),
+    _does(f"for m in select * from {M} loop perform m.id; end loop", "declare m record;"),
+    f"begin return new; exception when others then delete from {U} where label = new.label; return new; end",
+    f"begin delete from {U} where label = new.label; return null; exception when others then return null; end",
+    _does(f"raise notice '%', (select min(label) from {U})"),
+    _does(f"case (select count(*) from {U}) when 1 then null; else null; end case"),
+)
+
+BEFORE = {
+    _does(f"delete from {U} where id = new.id"): False,
+    _does(f"delete from {M} where unit_id = new.id"): False,
+    _does(f"update {U} set label = 'x' where id = old.id"): True,
+    _does(f"select d.name into new.label from {D} d where d.id = new.development_id"): True,
+    _does(f"perform 1 from {U} where tenant_id = new.tenant_id and label = new.label"): True,
+}
+"""Before the write, NEW may have the key of somebody else's row. Whether each is fine."""
