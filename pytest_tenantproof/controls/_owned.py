@@ -184,7 +184,10 @@ class Owned:
 
 
 def _is_any(node: Any, texts: Sequence[str]) -> bool:
-    return isinstance(node, ast.Node) and any(same_expression(RawStream()(node), text) for text in texts)
+    if not isinstance(node, ast.Node):
+        return False
+    written = RawStream()(node)
+    return any(same_expression(written, text) for text in texts)
 
 
 def _is_star(node: Any) -> bool:

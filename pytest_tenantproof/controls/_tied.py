@@ -43,6 +43,8 @@ from pytest_tenantproof.policy.parse import sql_text
 __all__ = ["untied"]
 
 _STATEMENTS = (ast.SelectStmt, ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt, ast.MergeStmt)
+_LEAVES = (ast.ColumnRef, ast.A_Const, ast.ParamRef, ast.TypeName, ast.String)
+"""Most of a tree, and nothing is asked in them."""
 _RUNS_TEXT = frozenset({"query_to_xml", "query_to_xml_and_xmlschema", "cursor_to_xml", "table_to_xml", "schema_to_xml"})
 _Join = tuple[Any, Sequence[Item] | None]
 """A condition, and the only items whose rows it limits (an outer join's)."""
@@ -105,7 +107,7 @@ class _Reader(Owned):
                 yield from self._visit(item, scope)
         elif isinstance(node, _STATEMENTS):
             yield from self._statement(node, scope)
-        elif isinstance(node, ast.Node):
+        elif isinstance(node, ast.Node) and not isinstance(node, _LEAVES):
             if isinstance(node, ast.TruncateStmt | ast.CopyStmt):
                 yield from self._whole(node)
             if isinstance(node, ast.FuncCall):
