@@ -27,13 +27,13 @@ def keeps(trigger: Trigger, function: Function | None, table: Table, column: Col
     """Whether a row trigger on UPDATE refuses each change of the column or, before the write, puts it back."""
     if function is None or trigger.level != "ROW" or "UPDATE" not in trigger.events:
         return False
-    state = tuple(_state(trigger, table, "UPDATE").items())
-    same = tuple(pair for pair in state if pair[0] in ("tg_op", "tg_when", "tg_level"))
+    same = (("tg_op", "UPDATE"), ("tg_when", trigger.timing), ("tg_level", trigger.level))
     rest = (function, column.name, _type(column), _is_present(column))
     # Whatever holds with the table unknown holds for all that have the trigger, and most functions only name it.
     if _keeps(_Use(trigger.timing, trigger.when, same), *rest):
         return True
     asks = _ASKS.search(f"{trigger.when} {function.body}")
+    state = tuple(_state(trigger, table, "UPDATE").items()) if asks else same
     return asks is not None and _keeps(_Use(trigger.timing, trigger.when, state), *rest)
 
 

@@ -40,7 +40,7 @@ from pytest_tenantproof.controls._queries import (
 )
 from pytest_tenantproof.policy.parse import sql_text
 
-__all__ = ["untied"]
+__all__ = ["Judged", "Untied", "untied"]
 
 _STATEMENTS = (ast.SelectStmt, ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt, ast.MergeStmt)
 _LEAVES = (ast.ColumnRef, ast.A_Const, ast.ParamRef, ast.TypeName, ast.String)
@@ -50,7 +50,9 @@ _Join = tuple[Any, Sequence[Item] | None]
 """A condition, and the only items whose rows it limits (an outer join's)."""
 _Asked = tuple[Side, Side, Sequence[Item] | None]
 _Wanted = tuple[tuple[int, Side], ...]
-_Found = Iterator[tuple[Table | None, str]]
+Untied = tuple[Table | None, str]
+Judged = dict[tuple[object, ...], Sequence[Untied]]
+_Found = Iterator[Untied]
 
 
 @dataclass(slots=True)
@@ -321,16 +323,18 @@ class _Reader(Owned):
         )
 
 
-def untied(catalog: Catalog, table: Table, trigger: Trigger, function: Function, idle: set[str]) -> _Found:
+def untied(catalog: Catalog, table: Table, trigger: Trigger, function: Function, judged: Judged) -> Sequence[Untied]:
     """(table, what is done) for each kind of row that is not provably the row's tenant's; (None, what) for what
-    cannot be read. `idle` remembers functions that have to do with no tenant's rows, whatever table they serve."""
-    if function.signature in idle:
-        return
+    cannot be read. `judged` remembers what was found: of functions that have to do with no tenant's rows, for whatever
+    table they serve."""
     named = {trigger.old_table: "old", trigger.new_table: "new"}
     transitions = {name: row for name, row in named.items() if name}
+    before = trigger.timing == "BEFORE"
+    key = (function.signature, table.name, before, *transitions.items())
+    for known in ((function.signature,), key):
+        if known in judged:
+            return judged[known]
     met: list[str] = []
-    reader = _Reader(catalog, table, function, transitions, before=trigger.timing == "BEFORE", met=met)
-    found = dict.fromkeys(reader.run())
-    if not found and not met:
-        idle.add(function.signature)
-    yield from found
+    found = tuple(dict.fromkeys(_Reader(catalog, table, function, transitions, before=before, met=met).run()))
+    judged[key if found or met else (function.signature,)] = found
+    return found

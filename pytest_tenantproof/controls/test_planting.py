@@ -13,7 +13,7 @@ from pytest_tenantproof.catalog.tracing import Tracer
 from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._bound import prover
 from pytest_tenantproof.controls._maps import INTEGRITY
-from pytest_tenantproof.controls._tied import untied
+from pytest_tenantproof.controls._tied import Judged, untied
 from pytest_tenantproof.model import Severity
 
 _RANDOM = frozenset({"gen_random_uuid", "uuidv4", "uuidv7", "uuid_generate_v4"})
@@ -51,7 +51,7 @@ def test_definer_triggers_stay_in_their_tenant(catalog: Catalog, findings: Findi
     tenant comes along.
     """
     columns = {table.name: tuple(c.name for c in table.columns) for table in catalog.tenant_tables}
-    idle: set[str] = set()
+    judged: Judged = {}
     for table in (*catalog.isolated_tables, *catalog.of_kind(Kind.USER)):
         for trigger in table.triggers:
             function = catalog.functions.get(trigger.function)
@@ -65,7 +65,7 @@ def test_definer_triggers_stay_in_their_tenant(catalog: Catalog, findings: Findi
                     findings.add(each.table, detail)
                 if _fixed_user(catalog, found, each):
                     findings.add(each.table, f"{where} a user who is always the same, by {function.signature}")
-            for target, what in untied(catalog, table, trigger, function, idle):
+            for target, what in untied(catalog, table, trigger, function, judged):
                 where = f"trigger {trigger.name} of {table.name}"
                 detail = f"{where} {what} rows that are not provably its row's tenant's, by {function.signature}"
                 findings.add(target or table, detail if target else f"{where}: {what}")

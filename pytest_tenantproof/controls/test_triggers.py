@@ -29,14 +29,12 @@ def _fires(trigger: Trigger, column: str) -> bool:
 def _writers(catalog: Catalog, table: Table, column: str) -> list[str]:
     """Client, service and scoped roles that may update the tenant column."""
     s = catalog.settings
-    found = []
-    for role in (*catalog.client_roles, *s.service_roles, *s.scoped_roles):
-        grants = (*table.grants, *(g for c in table.columns if c.name == column for g in c.grants))
-        root = catalog.root_of(table)
-        grants = (*grants, *root.grants) if root != table else grants
-        if catalog.usable(table.schema, role) and "UPDATE" in catalog.graph.granted(grants, role):
-            found.append(role)
-    return found
+    root = catalog.root_of(table)
+    grants = [*table.grants, *(g for c in table.columns if c.name == column for g in c.grants)]
+    grants += root.grants if root is not table else ()
+    grants = [grant for grant in grants if grant.privilege == "UPDATE"]
+    roles = (*catalog.client_roles, *s.service_roles, *s.scoped_roles)
+    return [role for role in roles if catalog.usable(table.schema, role) and catalog.graph.granted(grants, role)]
 
 
 @control(

@@ -49,6 +49,7 @@ class World:
         self._domains = {t.name: t.base for t in snapshot.types if t.kind == "domain"}
         self._schemas = {s.name for s in snapshot.schemas} | {"pg_catalog"}
         self._enums = {t.name for t in snapshot.types if t.kind == "enum"}
+        self._shapes: dict[tuple[str, tuple[str, ...]], object] = {}
         self.default_path = tuple(dict.fromkeys(("public", *settings.schemas)))
 
     def root(self, table: Table) -> Table:
@@ -123,6 +124,12 @@ class World:
 
     def shape(self, table: Table, texts: tuple[str, ...]) -> object:
         """What else than its texts a proof about the table's own row depends on."""
+        key = (table.name, texts)
+        if key not in self._shapes:
+            self._shapes[key] = self._shape(table, texts)
+        return self._shapes[key]
+
+    def _shape(self, table: Table, texts: tuple[str, ...]) -> object:
         used = frozenset().union(*map(words, texts))
         columns = tuple((c.name, c.type, c.not_null and c.not_null_valid) for c in table.columns if c.name in used)
         return (self.tenant_columns(table), columns, self.user_column(table))
