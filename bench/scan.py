@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import brotli  # type: ignore[import-untyped]
+import brotli
 
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.scan import known_of, scan

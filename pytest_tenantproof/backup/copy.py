@@ -22,13 +22,13 @@ from pytest_tenantproof.errors import BackupError
 __all__ = ["Copied", "copy_unit", "escaped"]
 
 _BATCH = 128 << 10
-"""Bytes of rows that are compressed at once: what a processor's cache holds. They are so many lines of"""
+"""Bytes of rows that are compressed at once: what a processor's cache holds."""
 _SLICE = 256
-"""small tenants."""
+"""Lines of a small tenant that are compressed at once, as its lines are counted and not weighed."""
 _HELD = 144 << 20
-"""Bytes of rows that are sorted out at once, at most, each with what Python needs for it besides, which is"""
+"""Bytes of rows that are sorted out at once, at most, each with `_LINE`."""
 _LINE = 56
-"""bytes."""
+"""Bytes that Python needs for a line besides what it holds."""
 _Lines = Sequence[bytes | memoryview]
 _AGAIN = "run again; if it happens again, report it with the run id."
 

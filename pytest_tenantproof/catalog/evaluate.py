@@ -25,6 +25,7 @@ from pytest_tenantproof.catalog.values import (
 
 __all__ = [
     "ANYTHING",
+    "ROW_TO_JSON",
     "Found",
     "Moment",
     "Outcome",
@@ -39,7 +40,7 @@ __all__ = [
 
 State = Mapping[str, Value]
 
-_JSON = frozenset({"to_jsonb", "to_json", "row_to_json"})
+ROW_TO_JSON = frozenset({"to_jsonb", "to_json", "row_to_json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def value_of(node: Any, at: Moment) -> Value:
         case ast.A_Indirection(indirection=(ast.A_Indices(is_slice=False, uidx=ast.A_Const() as place),)):
             held, index = value_of(node.arg, at), _constant(place)
             return held.get(str(index)) if isinstance(held, Record) and isinstance(index, int) else UNKNOWN
-        case ast.FuncCall() if plain_name(node.funcname) in _JSON and len(node.args or ()) == 1:
+        case ast.FuncCall() if plain_name(node.funcname) in ROW_TO_JSON and len(node.args or ()) == 1:
             inner = value_of(node.args[0], at)
             return Json(inner) if isinstance(inner, Record) else UNKNOWN
     return UNKNOWN

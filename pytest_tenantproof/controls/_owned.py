@@ -8,6 +8,7 @@ from pglast import ast, enums
 from pglast.stream import RawStream
 
 from pytest_tenantproof.catalog import Catalog, Kind
+from pytest_tenantproof.catalog.evaluate import ROW_TO_JSON, plain_name
 from pytest_tenantproof.catalog.expressions import same_expression
 from pytest_tenantproof.catalog.model import Function, Table
 from pytest_tenantproof.catalog.names import quoted
@@ -15,8 +16,6 @@ from pytest_tenantproof.catalog.tracing import Tracer
 from pytest_tenantproof.controls._queries import leaves, names_of, tables_of
 
 __all__ = ["Item", "Owned", "Scope", "Side"]
-
-_JSON = frozenset({"to_jsonb", "to_json", "row_to_json"})
 
 
 @dataclass(slots=True, eq=False)
@@ -154,7 +153,9 @@ class Owned:
         return bool(held) and column is not None and name == column.name and all(self._is_row(v) for v in held)
 
     def _is_row(self, node: Any) -> bool:
-        called = isinstance(node, ast.FuncCall) and node.funcname[-1].sval in _JSON and len(node.args or ()) == 1
+        called = (
+            isinstance(node, ast.FuncCall) and plain_name(node.funcname) in ROW_TO_JSON and len(node.args or ()) == 1
+        )
         names = names_of(node.args[0]) if called else []
         return names in (["new"], ["old"]) and not any(name == names[0] for name, _ in self.changed or ())
 

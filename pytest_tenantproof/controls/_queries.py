@@ -101,16 +101,7 @@ def equalities(node: Any) -> Iterator[tuple[Any, Any]]:
 
 def is_plain(node: Any) -> bool:
     """Whether what is asked of a query's result is asked of each of its rows."""
-    parts = (
-        "groupClause",
-        "havingClause",
-        "windowClause",
-        "limitCount",
-        "limitOffset",
-        "distinctClause",
-        "valuesLists",
-    )
-    return isinstance(node, ast.SelectStmt) and not any(getattr(node, part) for part in parts)
+    return isinstance(node, ast.SelectStmt) and not any(getattr(node, part) for part in _REGROUPS)
 
 
 def leaves(query: Any) -> list[Any]:

@@ -11,45 +11,6 @@ from pytest_tenantproof.controls._bound import is_caller_bound
 from pytest_tenantproof.controls._maps import FLOW, FUNCTIONS
 from pytest_tenantproof.model import Severity
 
-_DATA_EXTENSIONS = frozenset(
-    [
-        "bloom",
-        "btree_gin",
-        "btree_gist",
-        "citext",
-        "cube",
-        "dict_int",
-        "dict_xsyn",
-        "earthdistance",
-        "fuzzystrmatch",
-        "hstore",
-        "intarray",
-        "isn",
-        "ltree",
-        "moddatetime",
-        "pg_graphql",
-        "pg_hashids",
-        "pg_jsonschema",
-        "pg_trgm",
-        "pg_uuidv7",
-        "pgcrypto",
-        "pgjwt",
-        "pgtap",
-        "postgis",
-        "postgis_topology",
-        "rum",
-        "seg",
-        "tablefunc",
-        "timescaledb",
-        "tsm_system_rows",
-        "tsm_system_time",
-        "unaccent",
-        "uuid-ossp",
-        "vector",
-        "plpgsql",
-        "pg_stat_statements",
-    ]
-)
 _CALM_SETTINGS = frozenset(
     [
         "search_path",
@@ -92,8 +53,6 @@ _RUNS_TEXT = re.compile(
     re.I | re.S,
 )
 _RANGES = re.compile(r"\bAS \$function\$(multi)?range_constructor[0-3]\$function\$\s*\Z")
-_TEXT_EXTENSIONS = frozenset({"pgtap", "tablefunc"})
-"""Extensions that only compute, but on what a query returns that they are given as text."""
 _READS_CONTEXT = re.compile(
     r"\bcurrent_setting\s*\(|\bauth\.(jwt|uid|role|email)\s*\(|\bfrom\s+[\w.\"]+|\b(current_user|session_user|now\s*\()",
     re.I,
@@ -293,33 +252,6 @@ def test_context_is_not_immutable(catalog: Catalog, findings: Findings) -> None:
         if _READS_CONTEXT.search(_body(function)) or calls & moving:
             fix = f"ALTER FUNCTION {function.signature} STABLE;"
             findings.add(function, "is IMMUTABLE but depends on settings, tables or the session", fix=fix)
-
-
-@control(
-    "TP247",
-    title="Extension functions within a client's reach only compute",
-    severity=Severity.CRITICAL,
-    requirement="A1",
-    maps=FUNCTIONS,
-)
-@falsified_by("CREATE EXTENSION dblink SCHEMA {schema}")
-@falsified_by("CREATE EXTENSION tablefunc SCHEMA {schema}")
-def test_extension_functions_are_harmless(catalog: Catalog, findings: Findings) -> None:
-    """dblink and http open connections, pageinspect reads raw pages, pg_surgery kills rows: none asks a policy.
-
-    Extensions known to only compute on their arguments are accepted; any other one is a finding as soon as
-    a client can call a function of it. One that runs the text it is given, as tablefunc does, must not be in an
-    exposed schema.
-    """
-    reached: dict[str, tuple[Function, str]] = {}
-    for function in catalog.snapshot.functions:
-        served = function.extension in _TEXT_EXTENSIONS and function.schema in catalog.settings.exposed
-        if function.extension and (served or function.extension not in _DATA_EXTENSIONS):
-            for role in _clients(catalog, function):
-                reached.setdefault(function.extension, (function, role))
-    for extension, (function, role) in reached.items():
-        detail = f"{role} can call its functions, e.g. {function.signature}"
-        findings.add(f"extension {extension}", detail, role=role)
 
 
 @control(

@@ -88,7 +88,7 @@ class ControlItem(pytest.Function):
             raise UsageError("the fixture `findings` was overridden.", remedy="rename yours.")
         return found
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]  # without the style that pytest never gives
         if isinstance(excinfo.value, ControlFailed | NotRun):
             return f"{self.control.id} {self.control.title}\n{excinfo.value}"
         return super().repr_failure(excinfo)

@@ -50,7 +50,7 @@ class TargetItem(pytest.Item):
         if self.status:
             raise TargetFailed(f"{self.target}: {_WORDS[self.status]}")
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]  # without the style that pytest never gives
         return str(excinfo.value) if isinstance(excinfo.value, TargetFailed) else super().repr_failure(excinfo)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:

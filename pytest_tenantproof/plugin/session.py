@@ -205,8 +205,8 @@ class EvidencePlugin:
             if result is not None and self.proofs is not None and call.when == "call":
                 result = self.proofs.prove(item, result, report)
             if result is not None:
-                report.tenantproof = collect.to_wire(result)  # type: ignore[attr-defined]
-            report.tenantproof_control = item.control.id  # type: ignore[attr-defined]
+                report.tenantproof = collect.to_wire(result)  # type: ignore[attr-defined]  # a report takes attributes
+            report.tenantproof_control = item.control.id  # type: ignore[attr-defined]  # as plugins add them
         return report
 
     def _broken(self, item: "collect.ControlItem", call: pytest.CallInfo[None]) -> Result | None:
@@ -216,12 +216,8 @@ class EvidencePlugin:
         if isinstance(why := call.excinfo.value, NotApplicable):
             elsewhere = isinstance(why, ProvenElsewhere)
             return Result(item.control.id, Outcome.NOT_APPLICABLE, str(why), elsewhere=elsewhere)
-        reason = f"{call.when}: {collect.first_line(call.excinfo.value)}"
-        outcome = Outcome.ERROR
-        if isinstance(call.excinfo.value, pytest.skip.Exception | NotRun):
-            outcome = Outcome.NOT_RUN
-        elif isinstance(call.excinfo.value, NotApplicable):
-            outcome, reason = Outcome.NOT_APPLICABLE, str(call.excinfo.value)
+        reason = f"{call.when}: {collect.first_line(why)}"
+        outcome = Outcome.NOT_RUN if isinstance(why, pytest.skip.Exception | NotRun) else Outcome.ERROR
         return Result(item.control.id, outcome, reason)
 
     @pytest.hookimpl(optionalhook=True)
@@ -307,7 +303,7 @@ class EvidencePlugin:
         if self.proofs is not None:
             self.proofs.close()
             if self.worker is not None:
-                self.config.workeroutput["tenantproof"] = sorted(self.proofs.notes)  # type: ignore[attr-defined]
+                self.config.workeroutput["tenantproof"] = sorted(self.proofs.notes)  # type: ignore[attr-defined]  # xdist's
         if self.provisioned is not None:
             self.provisioned.stop()
             self.provisioned = None

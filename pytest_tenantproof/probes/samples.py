@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from re import _constants, _parser  # type: ignore[attr-defined]
+from re import _constants, _parser  # type: ignore[attr-defined]  # see below
 from typing import Any
 
 __all__ = ["sample"]

@@ -5,7 +5,7 @@ import re
 import zlib
 from collections.abc import Iterator
 
-import brotli  # type: ignore[import-untyped]
+import brotli
 import zstandard
 
 __all__ = ["Unreadable", "embedded", "unpacked"]

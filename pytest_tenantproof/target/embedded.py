@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -131,7 +132,7 @@ class EmbeddedPostgres:
         self.stop()
 
 
-def _unprivileged() -> dict[str, object]:
+def _unprivileged() -> dict[str, Any]:
     """Popen arguments that drop root; none when we are not root."""
     if os.geteuid() != 0:
         return {}
@@ -162,15 +163,15 @@ def _reachable(bin_: PostgresBin) -> PostgresBin:
     return PostgresBin(copy / "wheel" / root.parent.name / root.name / "bin", bin_.version)
 
 
-def _executable(bin_: PostgresBin, drop: dict[str, object]) -> bool:
+def _executable(bin_: PostgresBin, drop: dict[str, Any]) -> bool:
     try:
-        done = subprocess.run([bin_.path / "postgres", "--version"], **_quiet(drop))  # type: ignore[call-overload]
+        done = subprocess.run([bin_.path / "postgres", "--version"], **_quiet(drop))
     except OSError:
         return False
     return bool(done.returncode == 0)
 
 
-def _quiet(drop: dict[str, object]) -> dict[str, object]:
+def _quiet(drop: dict[str, Any]) -> dict[str, Any]:
     return {**drop, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": False, "cwd": "/"}
 
 
@@ -211,10 +212,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _run(command: Sequence[object], drop: dict[str, object]) -> None:
-    done = subprocess.run(  # type: ignore[call-overload]
-        [str(part) for part in command], **drop, capture_output=True, text=True, check=False, cwd="/"
-    )
+def _run(command: Sequence[object], drop: dict[str, Any]) -> None:
+    done = subprocess.run([str(part) for part in command], **drop, capture_output=True, text=True, check=False, cwd="/")
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise TargetUnreachable(f"initdb failed: {last}", remedy="check disk space and TMPDIR.")
@@ -233,7 +232,7 @@ def start(
     home = Path(tempfile.mkdtemp(prefix=_PREFIX))
     server = EmbeddedPostgres(chosen, home, owner=_claim(home))
     if drop:
-        os.chown(home, drop["user"], drop["group"])  # type: ignore[arg-type]
+        os.chown(home, drop["user"], drop["group"])
     initdb: list[object] = [chosen.path / "initdb", "-D", home / "data", "-U", "postgres", "-E", "UTF8"]
     initdb += ["--locale=C", "--no-sync"]
     if tcp:
@@ -250,8 +249,8 @@ def start(
         command = [str(chosen.path / "postgres"), "-D", str(home / "data")]
         command += [f"--{name}={value}" for name, value in options.items()]
         with (home / "log").open("wb") as log:
-            server.process = subprocess.Popen(  # type: ignore[call-overload]
-                command, **drop, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", process_group=0
+            server.process = subprocess.Popen(
+                command, text=False, **drop, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", process_group=0
             )
         atexit.register(server.stop)
         _wait(server)
