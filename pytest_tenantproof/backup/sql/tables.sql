@@ -6,8 +6,10 @@ SELECT c.oid::bigint,
        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
              ORDER BY a.attnum),
-       (SELECT pg_catalog.jsonb_object_agg(a.attname, pg_catalog.format_type(a.atttypid, -1))
+       (SELECT pg_catalog.jsonb_object_agg(
+                 a.attname, pg_catalog.format_type(coalesce(nullif(y.typbasetype, 0), y.oid), -1))
         FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_constraint p
              CROSS JOIN pg_catalog.unnest(p.conkey) WITH ORDINALITY AS k(number, place)
