@@ -61,6 +61,7 @@ STAYING = (
 )
 
 LEAVING = (
+    _does(f"delete from {M} where tenant_id::text = n ->> 'tenant_id'", "declare n jsonb := private.to_jsonb(new);"),
     _does("perform private.tidy(new.id)"),
     _does(f"update {D} set tenant_id = new.tenant_id where id = new.development_id"),
     _does(f"perform 1 from {U} tablesample bernoulli (100)"),
