@@ -128,19 +128,13 @@ class _Source:
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
-        self._left = memoryview(b"")
 
     def read(self, size: int) -> bytes:
-        while not self._left:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return b""
-            self._left = memoryview(chunk)
-        taken, self._left = self._left[:size], self._left[size:]
-        return bytes(taken)
+        """Always asked for a chunk's size, so a chunk need not be cut."""
+        return next(self._chunks, b"")
 
 
-def _fill(buffer: bytearray, pieces: Iterator[bytes], wanted: int) -> bool:
+def _fill(buffer: bytearray, pieces: Iterator[bytes | memoryview], wanted: int) -> bool:
     """Reads on until `buffer` holds `wanted` bytes; False when the pieces end before."""
     while len(buffer) < wanted:
         piece = next(pieces, None)
@@ -156,7 +150,7 @@ def _take(buffer: bytearray, size: int) -> bytes:
     return taken
 
 
-def _opened(stored: Iterable[bytes], data_key: bytes, context: bytes) -> Iterator[bytes]:
+def _opened(stored: Iterable[bytes | memoryview], data_key: bytes, context: bytes) -> Iterator[bytes]:
     pieces, buffer = iter(stored), bytearray()
     if not _fill(buffer, pieces, HEADER_BYTES) or _take(buffer, len(MAGIC)) != MAGIC:
         raise FormatError("a segment does not start as one of a backup.", remedy=_DAMAGED)
@@ -171,7 +165,7 @@ def _opened(stored: Iterable[bytes], data_key: bytes, context: bytes) -> Iterato
     yield last
 
 
-def open_segment(stored: Iterable[bytes], data_key: bytes, context: bytes) -> Iterator[bytes]:
+def open_segment(stored: Iterable[bytes | memoryview], data_key: bytes, context: bytes) -> Iterator[bytes]:
     """The plain COPY text of a stored segment, in pieces. Raises FormatError for anything unexpected.
 
     A piece is authentic when it is yielded; that the segment is whole is known only at the end, so a
@@ -181,7 +175,7 @@ def open_segment(stored: Iterable[bytes], data_key: bytes, context: bytes) -> It
     decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
     source: Any = _Source(chunks)
     try:
-        with decompressor.stream_reader(source, read_size=_READ) as reader:
+        with decompressor.stream_reader(source, read_size=CHUNK_BYTES) as reader:
             while plain := reader.read(_READ):
                 yield plain
     except zstandard.ZstdError as error:

@@ -126,13 +126,13 @@ def read_plain(store: Store, manifest: Manifest, archive: Archive, segment: Segm
 
 
 def open_stored(
-    stored: Iterable[bytes], manifest: Manifest, archive: Archive, segment: Segment, key: bytes
+    stored: Iterable[bytes | memoryview], manifest: Manifest, archive: Archive, segment: Segment, key: bytes
 ) -> Iterator[bytes]:
     """`read_plain` of bytes that were read already."""
     sealed, plain = hashlib.sha256(), hashlib.sha256()
     size = 0
 
-    def seen() -> Iterator[bytes]:
+    def seen() -> Iterator[bytes | memoryview]:
         for piece in stored:
             sealed.update(piece)
             yield piece

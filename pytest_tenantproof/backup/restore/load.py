@@ -89,11 +89,11 @@ class _Stream:
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
-        self._left = b""
+        self._left = memoryview(b"")
 
-    def take(self, size: int) -> Iterator[bytes]:
+    def take(self, size: int) -> Iterator[memoryview]:
         while size:
-            piece = self._left or next(self._pieces, b"")
+            piece = self._left or memoryview(next(self._pieces, b""))
             if not piece:
                 raise FormatError("an object of the backup ends early.", remedy=_DAMAGED)
             taken, self._left = piece[:size], piece[size:]
