@@ -29,6 +29,8 @@ _HELD = 144 << 20
 """Bytes of rows that are sorted out at once, at most, each with `_LINE`."""
 _LINE = 56
 """Bytes that Python needs for a line besides what it holds."""
+_KEPT = 256
+"""One line of so many is kept to the next pack: there are thousands of lines in what Python gives back at once."""
 _Lines = Sequence[bytes | memoryview]
 _AGAIN = "run again; if it happens again, report it with the run id."
 
@@ -41,11 +43,17 @@ class Copied:
     segments: tuple[tuple[str | None, Segment], ...]
 
 
-def copy_unit(connection: psycopg.Connection[Any], store: Store, job: Job, unit: Unit) -> Copied:
-    """Writes the unit's object. Raises BackupError, StoreError, psycopg.Error; then no object is there."""
+def copy_unit(
+    connection: psycopg.Connection[Any], store: Store, job: Job, unit: Unit, kept: list[bytes] | None = None
+) -> Copied:
+    """Writes the unit's object. Raises BackupError, StoreError, psycopg.Error; then no object is there.
+
+    Given one list for all units, a process keeps a few lines of its largest pack in it, and with them the memory:
+    pages that were given back and are asked for again cost more than what is done with them.
+    """
     writer = store.writer(unit.object, lock=job.lock)
     try:
-        segments = tuple(_UnitCopy(connection, writer, job, unit).run())
+        segments = tuple(_UnitCopy(connection, writer, job, unit, kept).run())
         stored = writer.commit()
     finally:
         writer.abort()
@@ -53,8 +61,10 @@ def copy_unit(connection: psycopg.Connection[Any], store: Store, job: Job, unit:
 
 
 class _UnitCopy:
-    def __init__(self, connection: psycopg.Connection[Any], writer: Writer, job: Job, unit: Unit) -> None:
-        self.connection, self.writer, self.job, self.unit = connection, writer, job, unit
+    def __init__(
+        self, connection: psycopg.Connection[Any], writer: Writer, job: Job, unit: Unit, kept: list[bytes] | None
+    ) -> None:
+        self.connection, self.writer, self.job, self.unit, self.kept = connection, writer, job, unit, kept
         self.compressor = zstandard.ZstdCompressor(level=job.level)
         self.offset = 0
         self.by_index: bool | None = None
@@ -80,6 +90,7 @@ class _UnitCopy:
 
     def _table(self, table: PlannedTable, place: int, shares: list[Share]) -> Iterator[tuple[str | None, Segment]]:
         gathered = _gathered(self.connection, table, shares) if len(shares) > 1 else None
+        self._keep(gathered or {})
         for share in shares:
             if gathered is not None:
                 lines = gathered.pop(share.tenant or "")
@@ -87,6 +98,11 @@ class _UnitCopy:
                 continue
             with contextlib.closing(_batches(self.connection, _one(table, share))) as batches:
                 yield share.tenant, self._segment(table, place, share, _checked(batches, table, share.tenant))
+
+    def _keep(self, gathered: dict[str, list[bytes]]) -> None:
+        few = [line for lines in gathered.values() for line in lines[::_KEPT]]
+        if self.kept is not None and len(few) > len(self.kept):
+            self.kept[:] = few
 
     def _segment(self, table: PlannedTable, place: int, share: Share, batches: Iterable[_Lines]) -> Segment:
         context = segment_context(self.job.run, share.tenant, table.name, self.job.tables_sha256)
@@ -99,11 +115,11 @@ class _UnitCopy:
             if self.job.fingerprints:
                 fingerprint.add(lines)
         digest = segment.close()
-        if rows != counted:
+        if rows != counted and place not in self.job.estimated:
             raise BackupError(f"{table.name} gave {rows} rows where {counted} were counted.", remedy=_AGAIN)
         offset = self.offset
         self.offset += digest.length
-        return _described(table.name, self.unit.object, offset, counted, digest, fingerprint)
+        return _described(table.name, self.unit.object, offset, rows, digest, fingerprint)
 
 
 def _described(

@@ -25,7 +25,7 @@ class PlannedTable:
     `tenant` the SQL of the row's tenant ("" for a global table), `tenant_type` that expression's type.
 
     `tenant_from` says the same for people; `tenant_place` is where COPY's line has the tenant, -1 if nowhere;
-    `indexed` means that a tenant's rows are found without reading the others'.
+    `indexed` means that a tenant's rows are found without reading the others', `walked` that the tenants are.
     """
 
     name: str
@@ -36,6 +36,7 @@ class PlannedTable:
     tenant_from: str = ""
     tenant_place: int = -1
     indexed: bool = False
+    walked: bool = False
     size: int = 0
 
     @property
@@ -71,6 +72,8 @@ class _Found:
     key: tuple[str, ...]
     led: frozenset[str]
     """Columns that lead an index."""
+    sorted: frozenset[str]
+    """Columns whose order an index keeps, as their type's own operators have it."""
     size: int
 
     @property
@@ -90,7 +93,7 @@ class _Key:
 def read_plan(connection: psycopg.Connection[Any], settings: Settings) -> BackupPlan:
     """Two catalog queries -> the plan. Raises BackupError when there is nothing to back up."""
     found = [
-        _Found(r[0], r[1], r[2], r[3], tuple(r[4]), r[5] or {}, tuple(r[6]), frozenset(r[7]), r[8])
+        _Found(r[0], r[1], r[2], r[3], tuple(r[4]), r[5] or {}, tuple(r[6]), frozenset(r[7]), frozenset(r[8]), r[9])
         for r in connection.execute(_sql("tables")).fetchall()
     ]
     rows = connection.execute(_sql("references")).fetchall()
@@ -163,7 +166,8 @@ class _TenantFinder:
         if column := self.column(table):
             told = column in table.columns and table.types[column] not in _WRITTEN_OTHERWISE
             place = table.columns.index(column) if told else -1
-            found = replace(plain, tenant_place=place, indexed=column in table.led)
+            indexed, walked = column in table.led, column in table.sorted
+            found = replace(plain, tenant_place=place, indexed=indexed, walked=walked)
             return _with(found, f"t.{_quoted(column)}", table.types[column], column)
         return self._through_parents(plain, table) or plain
 

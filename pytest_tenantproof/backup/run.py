@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pytest_tenantproof.attest.dsse import envelope, open_envelope
 from pytest_tenantproof.attest.sign import Signer
 from pytest_tenantproof.backup import runs
 from pytest_tenantproof.backup.copy import Copied
+from pytest_tenantproof.backup.counts import count_all
 from pytest_tenantproof.backup.crew import Crew
 from pytest_tenantproof.backup.crypto import Recipient, data_key_id, new_data_key
 from pytest_tenantproof.backup.events import BackupFailed, failure
@@ -164,11 +166,12 @@ class _Run:
         self.request, self.run, self.recipients = request, run, recipients
         self.store, self.key_store, self.held = store, key_store, held
         self.tables_sha256 = held.plan.tables_sha256
-        tenants = sorted({t for rows in held.counts for t in rows if t is not None})
+        tenants = sorted({t for counted in held.counts for t in counted.rows if t is not None})
         self.keys: dict[str | None, bytes] = {t: new_data_key() for t in (None, *tenants)}
         self.catalog = b""
         self.pg_dump: Path | None = None
         self.texts: tuple[PackObject, list[Segment]] | None = None
+        self.totals = dict[str, int]()
 
     def make(self, crew: Crew) -> BackupResult:
         source = read_source(self.held.connection)
@@ -188,7 +191,8 @@ class _Run:
     def _copy(self, crew: Crew, source: Source) -> list[Copied]:
         """Units in the workers; the schema and the wrapped keys meanwhile, here."""
         settings, request = self.request.settings.backup, self.request
-        units = plan_units(self.run, self.held.plan, self.held.counts, self.keys)
+        counts = self.held.counts
+        units = plan_units(self.run, self.held.plan, [counted.rows for counted in counts], self.keys)
         job = Job(
             request.dsn,
             self.held.id,
@@ -196,6 +200,7 @@ class _Run:
             self.held.plan.tables,
             self.tables_sha256,
             settings.level,
+            tuple(place for place, counted in enumerate(counts) if not counted.exact),
             limits(request.settings) | {"application_name": f"tenantproof-backup-{self.run}"},
             fingerprints=request.fingerprints,
         )
@@ -221,6 +226,9 @@ class _Run:
         if self.pg_dump is not None:
             texts[SCHEMA_TABLE] = dump_schema(self.pg_dump, self.request.dsn, self.held.id)
         self.texts = self._write_texts(texts)
+        for table, counted in zip(self.held.plan.tables, self.held.counts, strict=True):
+            exact = sum(counted.rows.values())
+            self.totals[table.name] = exact if counted.exact else count_all(self.held.connection, table)
 
     def _write_texts(self, texts: Mapping[str, Iterable[bytes]]) -> tuple[PackObject, list[Segment]]:
         writer = self.store.writer(f"runs/{self.run}/schema.tpb", lock=True)
@@ -247,13 +255,13 @@ class _Run:
         segments: dict[str | None, list[Segment]] = {tenant: [] for tenant in self.keys}
         for tenant, segment in (item for unit in copied for item in unit.segments):
             segments[tenant].append(segment)
+        self._require_whole(segments)
         packs = [unit.pack for unit in copied]
         assert self.texts is not None
         packs.append(self.texts[0])
         segments[None] += self.texts[1]
         if self.pg_dump is None:
             missing = (*missing, "the schema: no pg_dump of the server's major version was found")
-        planned = zip(self.held.plan.tables, self.held.counts, strict=True)
         return Manifest(
             run=self.run,
             target=self.request.target,
@@ -265,7 +273,9 @@ class _Run:
             catalog_sha256=hashlib.sha256(self.catalog).hexdigest(),
             previous=before,
             recipients=tuple(r.id for r in self.recipients),
-            tables=tuple(ManifestTable(t.name, t.columns, t.tenant_from, sum(rows.values())) for t, rows in planned),
+            tables=tuple(
+                ManifestTable(t.name, t.columns, t.tenant_from, self.totals[t.name]) for t in self.held.plan.tables
+            ),
             objects=tuple(sorted(packs, key=lambda pack: pack.name)),
             archives=tuple(
                 Archive(tenant, key_name(self.run, tenant), data_key_id(key), tuple(segments[tenant]))
@@ -278,6 +288,17 @@ class _Run:
             extensions=extensions,
             not_included=(*self.held.plan.not_included, *missing),
         )
+
+    def _require_whole(self, segments: Mapping[str | None, Sequence[Segment]]) -> None:
+        rows = dict.fromkeys(self.totals, 0)
+        for segment in itertools.chain.from_iterable(segments.values()):
+            rows[segment.table] += segment.rows
+        for table, number in rows.items():
+            if number != self.totals[table]:
+                raise BackupError(
+                    f"{table} gave {number} rows where {self.totals[table]} were counted.",
+                    remedy="check its indexes (amcheck), and run again.",
+                )
 
     def _finish(self, manifest: Manifest) -> str:
         """Signs and writes the manifest, when everything it names is there; then reads it back."""

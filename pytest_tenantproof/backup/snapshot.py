@@ -10,7 +10,8 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from pytest_tenantproof.backup.plan import BackupPlan, PlannedTable, read_plan
+from pytest_tenantproof.backup.counts import Counted, count_by_tenant
+from pytest_tenantproof.backup.plan import BackupPlan, read_plan
 from pytest_tenantproof.config import Settings
 from pytest_tenantproof.errors import BackupError
 from pytest_tenantproof.target import connect
@@ -20,10 +21,12 @@ __all__ = ["ADVISORY_KEY", "SESSION", "HeldSnapshot", "hold_snapshot", "join_sna
 ADVISORY_KEY = int.from_bytes(hashlib.sha256(b"tenantproof/backup").digest()[:8], "big", signed=True)
 """The advisory lock that a running backup holds in its database."""
 
-# row_security = off makes a role that policies bind fail instead of reading less; the rest makes text exact
-# and the same everywhere, as pg_dump does.
+# row_security = off makes a role that policies bind fail instead of reading less, without index-only scans rows are
+# counted in the table and not in an index that may lack some; the rest makes text exact and the same everywhere, as
+# pg_dump does.
 SESSION: tuple[LiteralString, ...] = (
     "SET LOCAL row_security = off",
+    "SET LOCAL enable_indexonlyscan = off",
     "SET LOCAL client_encoding = 'UTF8'",
     "SET LOCAL datestyle = 'ISO, YMD'",
     "SET LOCAL intervalstyle = 'postgres'",
@@ -41,13 +44,13 @@ SESSION: tuple[LiteralString, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class HeldSnapshot:
-    """A snapshot that others may join by `id`; `counts` are each table's rows by tenant (None: no tenant)."""
+    """A snapshot that others may join by `id`; `counts` are of the plan's tables."""
 
     connection: psycopg.Connection[Any]
     id: str
     at: datetime
     plan: BackupPlan
-    counts: tuple[dict[str | None, int], ...]
+    counts: tuple[Counted, ...]
 
     def alive(self) -> bool:
         """Whether the leader still holds its locks: without them a worker could have read a rewritten table."""
@@ -84,7 +87,7 @@ def hold_snapshot(dsn: str, settings: Settings, run: str) -> Iterator[HeldSnapsh
             )
         taken = connection.execute("SELECT pg_catalog.pg_export_snapshot(), now()").fetchone()
         assert taken is not None
-        counts = tuple(_counted(connection, table) for table in plan.tables)
+        counts = tuple(count_by_tenant(connection, table) for table in plan.tables)
         yield HeldSnapshot(connection, taken[0], taken[1].astimezone(UTC), plan, counts)
     finally:
         connection.close()
@@ -115,18 +118,6 @@ def _locked_plan(connection: psycopg.Connection[Any], settings: Settings) -> Bac
             return plan
         connection.execute("ROLLBACK")
     raise BackupError("tables keep changing while a backup begins.", remedy="run it outside migrations.")
-
-
-def _counted(connection: psycopg.Connection[Any], table: PlannedTable) -> dict[str | None, int]:
-    if not table.tenant:
-        query = f"SELECT NULL, count(*) FROM {table.source}"
-    else:
-        query = (
-            f"SELECT g.tenant::text, g.rows FROM (SELECT {table.tenant} AS tenant, count(*) AS rows"
-            f" FROM {table.source} GROUP BY 1) AS g"
-        )
-    found = connection.execute(query.encode()).fetchall()
-    return {tenant: rows for tenant, rows in found if rows}
 
 
 def join_snapshot(dsn: str, snapshot: str, options: dict[str, str]) -> psycopg.Connection[Any]:

@@ -8,7 +8,7 @@ from pytest_tenantproof.backup.plan import BackupPlan, PlannedTable
 __all__ = ["Job", "Share", "Unit", "plan_units"]
 
 _LARGE = 32 << 20
-_PACK = 80 << 20
+_PACK = 56 << 20
 _LEAST = 8 << 20
 _AT_ONCE = 4
 """The last packs shrink to this part of what is left, so that workers end together."""
@@ -35,7 +35,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker has to know for all of its units."""
+    """What a worker has to know for all of its units; of tables at `estimated` positions, the shares' rows are."""
 
     dsn: str = field(repr=False)
     snapshot: str
@@ -43,6 +43,7 @@ class Job:
     tables: tuple[PlannedTable, ...]
     tables_sha256: str
     level: int
+    estimated: tuple[int, ...]
     options: Mapping[str, str]
     lock: bool = True
     fingerprints: bool = True

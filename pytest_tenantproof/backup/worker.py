@@ -26,6 +26,12 @@ from pytest_tenantproof.backup.units import Job, Share, Unit
 
 __all__ = ["WorkerProcess", "main"]
 
+_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
+    "MALLOC_TOP_PAD_": str(1 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+}
+"""Memory that was used once stays with the process (glibc, mallopt(3); others don't know these)."""
 _FIELDS = attrgetter(*(field.name for field in fields(Segment)))
 
 
@@ -39,6 +45,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env=_MEMORY | os.environ,
         )
 
     def begin(self, job: Job, store: StoreSpec) -> None:
@@ -119,13 +126,13 @@ def main() -> None:
     messages = _messages(sys.stdin.buffer)
     setup = next(messages)
     job = _job(setup["job"])
-    connection = None
+    connection, kept = None, list[bytes]()
     store = open_store(StoreSpec(**setup["store"]))
     for message in messages:
         unit = _unit(message)
         try:
             connection = connection or join_snapshot(job.dsn, job.snapshot, dict(job.options))
-            copied = copy_unit(connection, store, job, unit)
+            copied = copy_unit(connection, store, job, unit, kept)
             pack = copied.pack
             answer: dict[str, Any] = {
                 "pack": [pack.name, pack.size, pack.sha256, pack.version],

@@ -18,6 +18,14 @@ SELECT c.oid::bigint,
        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_index i
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
              WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL ORDER BY 1),
+       -- 0 is ASC NULLS LAST, 3 its reverse: either serves ORDER BY.
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_index i
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+             JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[0]
+             JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod
+             WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL
+               AND m.amname = 'btree' AND o.opcdefault AND o.opcnamespace = 'pg_catalog'::pg_catalog.regnamespace
+               AND i.indcollation[0] = a.attcollation AND i.indoption[0] IN (0, 3) ORDER BY 1),
        coalesce((SELECT sum(pg_catalog.pg_table_size(t.relid))::bigint
                  FROM pg_catalog.pg_partition_tree(c.oid) t), pg_catalog.pg_table_size(c.oid))
 FROM pg_catalog.pg_class c
