@@ -145,16 +145,19 @@ def _one(table: PlannedTable, share: Share) -> sql.Composed:
         return _copy(text)
     if share.tenant is None:
         return _copy(f"{text} WHERE {table.tenant} IS NULL")
-    return _copy(f"{text} WHERE {table.tenant} = {sql.Literal(share.tenant).as_string(None)}::{table.tenant_type}")
+    name = sql.Literal(share.tenant).as_string(None)
+    near = f" AND {table.near} = {name}::{table.near_type}" if table.near else ""
+    return _copy(f"{text} WHERE {table.tenant} = {name}::{table.tenant_type}{near}")
 
 
 def _many(table: PlannedTable, shares: list[Share]) -> sql.Composed:
     """COPY of all the shares' rows as they lie, with the tenant before each where the row does not tell it."""
     all_ = sql.Literal([share.tenant for share in shares]).as_string(None)
+    near = f" AND {table.near} = ANY ({all_}::{table.near_type}[])" if table.near else ""
     first = f"({table.tenant})::text, " if table.tenant_place < 0 else ""
     return _copy(
         f"SELECT {first}{table.column_list} FROM {table.source}"
-        f" WHERE {table.tenant} = ANY ({all_}::{table.tenant_type}[])"
+        f" WHERE {table.tenant} = ANY ({all_}::{table.tenant_type}[]){near}"
     )
 
 

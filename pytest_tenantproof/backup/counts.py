@@ -17,6 +17,8 @@ _LARGE = 64 << 20
 _SAMPLE = 32 << 20
 _TENANTS = 20_000
 """Tenants that are looked up one by one in an index at most; where there are more, reading all rows is as quick."""
+_AS_QUICK = 1000
+"""As many look-ups, each in one partition, take no longer than to count a MiB of rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Counted:
 
 def count_by_tenant(connection: psycopg.Connection[Any], table: PlannedTable) -> Counted:
     """Raises psycopg.Error."""
-    if table.walked and table.size > _LARGE and (estimated := _estimated(connection, table)):
+    if table.walked and table.heap > _LARGE and (estimated := _estimated(connection, table)):
         return Counted(estimated, exact=False)
     if not table.tenant:
         query = f"SELECT NULL, count(*) FROM {table.source}"
@@ -51,26 +53,27 @@ def count_all(connection: psycopg.Connection[Any], table: PlannedTable) -> int:
 
 def _estimated(connection: psycopg.Connection[Any], table: PlannedTable) -> dict[str | None, int]:
     """Empty when there are too many tenants to look them up."""
-    part = _SAMPLE / table.size
+    most = min(_TENANTS, int(_AS_QUICK * table.heap / (1 << 20) / table.partitions))
+    tenants = _walked(connection, table, most)
+    if len(tenants) > most:
+        return {}
+    part = _SAMPLE / table.heap
     sampled = dict(
         connection.execute(
             f"SELECT {table.tenant}::text, count(*) FROM {table.source}"
             f" TABLESAMPLE SYSTEM ({100 * part}) GROUP BY {table.tenant}".encode()
         ).fetchall()
     )
-    tenants = _walked(connection, table)
-    if len(tenants) > _TENANTS:
-        return {}
     return {tenant: max(round(max(sampled.get(tenant, 0), 0.5) / part), 1) for tenant in tenants}
 
 
-def _walked(connection: psycopg.Connection[Any], table: PlannedTable) -> list[str | None]:
-    """Every tenant that has a row, each found behind the one before it."""
+def _walked(connection: psycopg.Connection[Any], table: PlannedTable, most: int) -> list[str | None]:
+    """Every tenant that has a row, each found behind the one before it; of more than `most`, only some."""
     next_ = f"SELECT {table.tenant} FROM {table.source} WHERE {table.tenant}"
     query = (
         f"WITH RECURSIVE walk(tenant) AS (({next_} IS NOT NULL ORDER BY 1 LIMIT 1)"
         f" UNION ALL SELECT ({next_} > walk.tenant ORDER BY 1 LIMIT 1) FROM walk WHERE walk.tenant IS NOT NULL)"
-        f" SELECT tenant::text FROM walk WHERE tenant IS NOT NULL LIMIT {_TENANTS + 1}"
+        f" SELECT tenant::text FROM walk WHERE tenant IS NOT NULL LIMIT {most + 1}"
     )
     found: list[str | None] = [tenant for (tenant,) in connection.execute(query.encode()).fetchall()]
     if connection.execute(f"{next_} IS NULL LIMIT 1".encode()).fetchone():

@@ -17,6 +17,9 @@ __all__ = ["BackupPlan", "PlannedTable", "read_plan"]
 
 _WRITTEN_OTHERWISE = frozenset({"bpchar", "boolean", "inet"})
 """Types that COPY writes otherwise than a cast to text does: padded, as one letter, without the length of the net."""
+_EXACT = "exact"
+_LOOSE = "loose"
+"""How a type's `=` tells its values apart (sql/tables.sql): as their text does, or not quite (1.0 = 1.00)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +27,11 @@ class PlannedTable:
     """A table to copy. `source` is its FROM item (alias t, with the parents that tell the tenant joined),
     `tenant` the SQL of the row's tenant ("" for a global table), `tenant_type` that expression's type.
 
-    `tenant_from` says the same for people; `tenant_place` is where COPY's line has the tenant, -1 if nowhere;
-    `indexed` means that a tenant's rows are found without reading the others', `walked` that the tenants are.
+    Where `tenant` is the text of a column whose own `=` takes more than that text for the same, `near` is that column
+    and `near_type` its type, for the sake of its index. `tenant_from` says the same for people; `tenant_place` is
+    where COPY's line has the tenant, -1 if nowhere; `indexed` means that a tenant's rows are found without reading
+    the others', `walked` that the tenants are. `size` is in bytes, `heap` what of it a count reads; both are those of
+    all `partitions` together.
     """
 
     name: str
@@ -34,10 +40,14 @@ class PlannedTable:
     tenant: str = ""
     tenant_type: str = ""
     tenant_from: str = ""
+    near: str = ""
+    near_type: str = ""
     tenant_place: int = -1
     indexed: bool = False
     walked: bool = False
     size: int = 0
+    heap: int = 0
+    partitions: int = 1
 
     @property
     def column_list(self) -> str:
@@ -69,12 +79,18 @@ class _Found:
     kind: str
     columns: tuple[str, ...]
     types: dict[str, str]
+    equality: dict[str, str]
+    """By column: "exact", "loose" or "other"."""
     key: tuple[str, ...]
     led: frozenset[str]
     """Columns that lead an index."""
     sorted: frozenset[str]
     """Columns whose order an index keeps, as their type's own operators have it."""
     size: int
+    heap: int
+    partitions: int
+    elsewhere: bool
+    """Whether a partition of it is a foreign table."""
 
     @property
     def reference(self) -> str:
@@ -93,7 +109,10 @@ class _Key:
 def read_plan(connection: psycopg.Connection[Any], settings: Settings) -> BackupPlan:
     """Two catalog queries -> the plan. Raises BackupError when there is nothing to back up."""
     found = [
-        _Found(r[0], r[1], r[2], r[3], tuple(r[4]), r[5] or {}, tuple(r[6]), frozenset(r[7]), frozenset(r[8]), r[9])
+        _Found(
+            *(r[0], r[1], r[2], r[3], tuple(r[4]), r[5] or {}, r[6] or {}, tuple(r[7])),
+            *(frozenset(r[8]), frozenset(r[9]), r[10], r[11], r[12], r[13]),
+        )
         for r in connection.execute(_sql("tables")).fetchall()
     ]
     rows = connection.execute(_sql("references")).fetchall()
@@ -158,17 +177,25 @@ class _TenantFinder:
         return next((c for c in self.settings.tenant_column if c in table.types), None)
 
     def planned(self, table: _Found) -> PlannedTable:
-        plain = PlannedTable(table.name, table.columns, f"{table.reference} AS t", size=table.size)
+        plain = PlannedTable(
+            table.name,
+            table.columns,
+            f"{table.reference} AS t",
+            size=table.size,
+            heap=table.heap,
+            partitions=table.partitions,
+        )
         if table.plain in self.forced_global:
             return plain
         if derived := self.derived.get(table.plain):
             return self._derived(plain, derived.tenant, derived.prefix)
         if column := self.column(table):
-            told = column in table.columns and table.types[column] not in _WRITTEN_OTHERWISE
-            place = table.columns.index(column) if told else -1
-            indexed, walked = column in table.led, column in table.sorted
-            found = replace(plain, tenant_place=place, indexed=indexed, walked=walked)
-            return _with(found, f"t.{_quoted(column)}", table.types[column], column)
+            equality = table.equality[column]
+            told = table.types[column] not in _WRITTEN_OTHERWISE and equality in (_EXACT, _LOOSE)
+            place = table.columns.index(column) if told and column in table.columns else -1
+            walked = column in table.sorted and equality == _EXACT and not table.elsewhere
+            found = replace(plain, tenant_place=place, indexed=column in table.led, walked=walked)
+            return _by_column(found, table, "t", column, column)
         return self._through_parents(plain, table) or plain
 
     def _derived(self, plain: PlannedTable, expression: str, prefix: str) -> PlannedTable:
@@ -196,9 +223,20 @@ class _TenantFinder:
                 led = quick and not current.led.isdisjoint(key.columns)
                 if column := self.column(parent):
                     found = replace(plain, source=plain.source + joined, indexed=led and column in parent.led)
-                    return _with(found, f"{name}.{_quoted(column)}", parent.types[column], way + column)
+                    return _by_column(found, parent, name, column, way + column)
                 ways.append((parent, name, joined, way, led))
         return None
+
+
+def _by_column(planned: PlannedTable, table: _Found, alias: str, column: str, origin: str) -> PlannedTable:
+    """A value that is written in two ways names two tenants, whatever the type's own equality says of it: a tenant's
+    archive holds the rows that its name was read from, and no others."""
+    tenant, equality = f"{alias}.{_quoted(column)}", table.equality[column]
+    if equality == _EXACT:
+        return _with(planned, tenant, table.types[column], origin)
+    near = replace(planned, near=tenant, near_type=table.types[column])
+    near = near if equality == _LOOSE else replace(planned, indexed=False)
+    return _with(near, f'({tenant})::text COLLATE pg_catalog."C"', "text", origin)
 
 
 def _with(table: PlannedTable, tenant: str, type_: str, origin: str) -> PlannedTable:

@@ -24,6 +24,7 @@ FOUND: dict[str | None, int] = {**dict.fromkeys(map(str, range(40)), 50), "77": 
 def every_table_counts_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counts, "_LARGE", 0)
     monkeypatch.setattr(counts, "_SAMPLE", 8192)
+    monkeypatch.setattr(counts, "_AS_QUICK", 1 << 40)
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def counted(connection: psycopg.Connection[Any]) -> Counted:
         ("(tenant_id DESC)", "bigint", ""),
         ("(tenant_id)", "text", ""),
         ("(tenant_id)", "varchar(9)", ""),
-        ("(tenant_id)", "numeric", ""),
+        ("(tenant_id)", "numeric(9)", ""),
         ("(tenant_id)", 'text COLLATE "C"', ""),
         ("(tenant_id)", "int", "PARTITION BY RANGE (id)"),
     ],
@@ -82,6 +83,7 @@ def test_an_index_tells_every_tenant(
         ("(tenant_id) WHERE id > 5", "int"),
         ("(tenant_id DESC NULLS LAST)", "int"),
         ("(id, tenant_id)", "int"),
+        ("(tenant_id)", "numeric"),
         ("((tenant_id + 0))", "int"),
         ("USING hash (tenant_id)", "int"),
         ("USING brin (tenant_id)", "int"),
@@ -104,6 +106,32 @@ def test_more_tenants_than_are_walked_are_counted(
     connection.execute("ROLLBACK")
     monkeypatch.setattr(counts, "_TENANTS", 42)
     assert not counted(connection).exact
+
+
+def test_each_partition_makes_a_look_up_longer(
+    made: Callable[..., psycopg.Connection[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = made("(tenant_id)", more="PARTITION BY RANGE (id)")
+    begin(connection)
+    (table,) = read_plan(connection, Settings()).tables
+    assert table.partitions == 2
+    monkeypatch.setattr(counts, "_AS_QUICK", 41.9 * 2 * (1 << 20) / table.heap)
+    assert count_by_tenant(connection, table) == Counted(FOUND)
+    monkeypatch.setattr(counts, "_AS_QUICK", 42.1 * 2 * (1 << 20) / table.heap)
+    assert not count_by_tenant(connection, table).exact
+
+
+def test_what_is_kept_beside_a_small_table_does_not_make_it_large(
+    made: Callable[..., psycopg.Connection[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = made("(tenant_id)")
+    connection.execute("ALTER TABLE messages ALTER body SET STORAGE EXTERNAL")
+    connection.execute("INSERT INTO messages VALUES (2003, '77', repeat('x', 4000000))")
+    begin(connection)
+    (table,) = read_plan(connection, Settings()).tables
+    assert table.heap < 1 << 20 < table.size
+    monkeypatch.setattr(counts, "_LARGE", 1 << 20)
+    assert count_by_tenant(connection, table) == Counted({**FOUND, "77": 2})
 
 
 @pytest.mark.parametrize("workers", [0, 2])
