@@ -59,6 +59,8 @@ class Catalog:
         self.functions = {function.signature: function for function in snapshot.functions}
         self.schemas = {schema.name: schema for schema in snapshot.schemas}
         self._usable: dict[tuple[str, str], bool] = {}
+        self._judged: dict[str, bool] = {}
+        self._called_by: dict[str, tuple[Function, ...]] = {}
         self._children: dict[str, list[Table]] = defaultdict(list)
         for table in snapshot.tables:
             for parent in table.parents:
@@ -252,6 +254,11 @@ class Catalog:
 
     def is_admin(self, role: str) -> bool:
         """Whether the role is one of the declared administrators, or PostgreSQL's own."""
+        if role not in self._judged:
+            self._judged[role] = self._is_admin(role)
+        return self._judged[role]
+
+    def _is_admin(self, role: str) -> bool:
         if role.startswith("pg_") or (role == self.snapshot.database.owner and self._is_superuser(role)):
             return True
         return any(fnmatchcase(role, pattern) for pattern in self.settings.admin_roles)
@@ -335,6 +342,11 @@ class Catalog:
 
     def called_by(self, function: Function) -> tuple[Function, ...]:
         """The function, and those of this database that its body names, in turn."""
+        if function.signature not in self._called_by:
+            self._called_by[function.signature] = self._find_called(function)
+        return self._called_by[function.signature]
+
+    def _find_called(self, function: Function) -> tuple[Function, ...]:
         seen: dict[str, Function] = {}
         todo = [function]
         while todo:

@@ -27,6 +27,11 @@ def words(text: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=20_000)
+def _all_words(texts: tuple[str, ...]) -> frozenset[str]:
+    return frozenset().union(*map(words, texts))
+
+
+@lru_cache(maxsize=20_000)
 def _renamed(name: str, text: str) -> str:
     return re.sub(rf'(?<![\w."]){re.escape(name)}\.', f"{THIS}.", text)
 
@@ -49,6 +54,7 @@ class World:
         self._domains = {t.name: t.base for t in snapshot.types if t.kind == "domain"}
         self._schemas = {s.name for s in snapshot.schemas} | {"pg_catalog"}
         self._enums = {t.name for t in snapshot.types if t.kind == "enum"}
+        self._users: dict[str, bool] = {}
         self._shapes: dict[tuple[str, tuple[str, ...]], object] = {}
         self.default_path = tuple(dict.fromkeys(("public", *settings.schemas)))
 
@@ -120,7 +126,9 @@ class World:
 
     def is_user(self, table: Table) -> bool:
         """Whether a row is a user."""
-        return self.named(table, self.settings.user_tables)
+        if table.name not in self._users:
+            self._users[table.name] = self.named(table, self.settings.user_tables)
+        return self._users[table.name]
 
     def shape(self, table: Table, texts: tuple[str, ...]) -> object:
         """What else than its texts a proof about the table's own row depends on."""
@@ -130,7 +138,7 @@ class World:
         return self._shapes[key]
 
     def _shape(self, table: Table, texts: tuple[str, ...]) -> object:
-        used = frozenset().union(*map(words, texts))
+        used = _all_words(texts)
         columns = tuple((c.name, c.type, c.not_null and c.not_null_valid) for c in table.columns if c.name in used)
         return (self.tenant_columns(table), columns, self.user_column(table))
 
