@@ -22,9 +22,9 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 @cache
 def _fields(cls: Any) -> tuple[Callable[[Any], tuple[object, ...]], tuple[tuple[str, object, bool], ...]]:
-    """What reads all fields of a class at once; their names, their defaults (left out of the JSON), and whether their
-    values go into the JSON as they are."""
-    hints, fields = _hints(cls), dataclasses.fields(cls)
+    """What reads all fields of a class at once, by name; their names, their defaults (left out of the JSON), and whether
+    their values go into the JSON as they are."""
+    hints, fields = _hints(cls), sorted(dataclasses.fields(cls), key=lambda field: field.name)
     names = [f.name for f in fields]
     read = attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
     return read, tuple((f.name, f.default, _simple(hints[f.name])) for f in fields)
@@ -35,21 +35,35 @@ def _simple(hint: Any) -> bool:
     return not dataclasses.is_dataclass(hint) and all(_simple(part) for part in typing.get_args(hint))
 
 
-def _plain(value: Any) -> Any:
-    if type(value) is tuple:
-        return [_plain(item) for item in value]
-    cls: Any = type(value)
-    read, fields = _fields(cls)
-    return {
-        name: item if simple else _plain(item)
-        for (name, default, simple), item in zip(fields, read(value), strict=True)
-        if item != default
-    }
+class _Plain:
+    """Turns what is read into what JSON knows. Equal columns and grants of many tables are one object (as read.py
+    makes them), so each object is turned once. Names of fields come sorted."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Any] = {}
+
+    def __call__(self, value: Any) -> Any:
+        """`value` has to live as long as this does."""
+        found = self._known.get(id(value))
+        if found is None:
+            found = self._known[id(value)] = self._turned(value)
+        return found
+
+    def _turned(self, value: Any) -> Any:
+        if type(value) is tuple:
+            return [self(item) for item in value]
+        cls: Any = type(value)
+        read, fields = _fields(cls)
+        return {
+            name: item if simple else self(item)
+            for (name, default, simple), item in zip(fields, read(value), strict=True)
+            if item != default
+        }
 
 
 def to_json(snapshot: Snapshot) -> bytes:
     """Canonical JSON: sorted keys, no white space, ASCII, defaults left out."""
-    return json.dumps(_plain(snapshot), sort_keys=True, separators=(",", ":")).encode("ascii")
+    return json.dumps(_Plain()(snapshot), separators=(",", ":")).encode("ascii")
 
 
 def digest(snapshot: Snapshot) -> str:
@@ -89,20 +103,20 @@ def from_json(data: bytes) -> Snapshot:
 def part_digests(snapshot: Snapshot) -> dict[str, str]:
     """sha256 of what is most often changed by hand: roles with their memberships, policies with the switches of
     row security, and every grant."""
-    tables, functions, schemas = snapshot.tables, snapshot.functions, snapshot.schemas
+    tables, functions, schemas, plain = snapshot.tables, snapshot.functions, snapshot.schemas, _Plain()
     parts: dict[str, list[Any]] = {
-        "roles": [_plain(item) for item in (*snapshot.roles, *snapshot.memberships)],
+        "roles": [plain(item) for item in (*snapshot.roles, *snapshot.memberships)],
         "policies": [
-            [t.name, t.row_security, t.row_security_forced, _plain(t.policies)] for t in tables if t.kind != "sequence"
+            [t.name, t.row_security, t.row_security_forced, plain(t.policies)] for t in tables if t.kind != "sequence"
         ],
         "grants": [
-            *([t.name, _plain(t.grants), [[c.name, _plain(c.grants)] for c in t.columns if c.grants]] for t in tables),
-            *([f.signature, _plain(f.grants)] for f in functions),
-            *([s.name, _plain(s.grants)] for s in schemas),
-            _plain(snapshot.default_privileges),
+            *([t.name, plain(t.grants), [[c.name, plain(c.grants)] for c in t.columns if c.grants]] for t in tables),
+            *([f.signature, plain(f.grants)] for f in functions),
+            *([s.name, plain(s.grants)] for s in schemas),
+            plain(snapshot.default_privileges),
         ],
     }
     return {
-        name: hashlib.sha256(json.dumps(part, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
+        name: hashlib.sha256(json.dumps(part, separators=(",", ":")).encode("ascii")).hexdigest()
         for name, part in parts.items()
     }
