@@ -1,6 +1,7 @@
 """One evidence run: prepared once, judged by every worker on the same snapshot, written by the controller."""
 
 import dataclasses
+import gc
 import html
 import os
 import tempfile
@@ -123,6 +124,8 @@ class EvidencePlugin:
         self.clocks = clocks.read(self.info, self.settings)
         with connection:
             snapshot = read_snapshot(connection)
+        # The snapshot lives as long as the run and holds no cycles: to look for some in it again and again is in vain.
+        gc.freeze()
         self.catalog = Catalog(snapshot, self.settings)
         self.say(
             f"target {self.target} ({class_}): PostgreSQL {self.info.server_version}, "
