@@ -22,8 +22,8 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 @cache
 def _fields(cls: Any) -> tuple[Callable[[Any], tuple[object, ...]], tuple[tuple[str, object, bool], ...]]:
-    """What reads all fields of a class at once, by name; their names, their defaults (left out of the JSON), and whether
-    their values go into the JSON as they are."""
+    """What reads all fields of a class at once, by name; their names, their defaults (left out of the JSON), and
+    whether their values go into the JSON as they are."""
     hints, fields = _hints(cls), sorted(dataclasses.fields(cls), key=lambda field: field.name)
     names = [f.name for f in fields]
     read = attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
