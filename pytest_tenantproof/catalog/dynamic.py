@@ -18,7 +18,7 @@ _QUERIES = {
     "PLpgSQL_stmt_forc": "dynquery",
 }
 _PLACE = re.compile(r"%(?:\d+\$)?(-?\d*)([a-zA-Z%])")
-_NAME = "tenantproof_any_name"
+_NAME, _VALUE = "tenantproof_any_name", "tenantproof_any_value"
 
 
 def runs_callers_sql(body: Body) -> bool:
@@ -35,26 +35,57 @@ def _is_fixed(text: str) -> bool:
     template = _template(text)
     if template is None:
         return False
-    kinds = {kind for _, kind in _PLACE.findall(template)}
-    if kinds - {"I", "L", "%"}:
-        return False
-    filled = _PLACE.sub(lambda m: {"I": _NAME, "L": "'x'", "%": "%"}[m[2]], template)
-    try:
-        statements = [raw.stmt for raw in parse_sql(filled)]
-    except ParseError:
-        return False
+    statement = _filled(template)
     plain = (ast.SelectStmt, ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt)
-    return len(statements) == 1 and isinstance(statements[0], plain) and not _calls_any_name(statements[0])
+    return isinstance(statement, plain) and not _calls_any_name(statement)
 
 
 def fixed_statement(text: str) -> Any:
-    """The one statement that an EXECUTE always runs; None where names or values are filled in, or more may be run."""
+    """The one statement that an EXECUTE always runs, whatever values (%L) and names of columns that it reads (%I) are
+    filled in; None where other names may be, or more may be run."""
     template = _template(text)
+    statement = _filled(template) if template else None
+    return statement if statement is not None and not _names_more(statement) else None
+
+
+def _filled(template: str) -> Any:
+    """The one statement that a template makes, each %I and %L a name or a constant by itself: in a string or a comment
+    their quotes would end it."""
+    kinds = [kind for _, kind in _PLACE.findall(template) if kind != "%"]
+    if set(kinds) - {"I", "L"}:
+        return None
+    text = _PLACE.sub(lambda m: {"I": _NAME, "L": f"'{_VALUE}'", "%": "%"}[m[2]], template)
     try:
-        statements = parse_sql(template or "")
+        statements = parse_sql(text)
     except ParseError:
         return None
-    return statements[0].stmt if len(statements) == 1 and template and "%" not in template else None
+    names, values = _counted(statements)
+    alone = len(statements) == 1 and names == kinds.count("I") and values == kinds.count("L")
+    return statements[0].stmt if alone else None
+
+
+def _counted(node: Any) -> tuple[int, int]:
+    """How many names, and constants, are what was filled in."""
+    if isinstance(node, ast.A_Const):
+        return 0, int(getattr(node.val, "sval", None) == _VALUE)
+    if isinstance(node, str):
+        return int(node == _NAME), 0
+    inner = node if isinstance(node, tuple | list) else [getattr(node, n) for n in node] if _is_node(node) else []
+    found = [_counted(item) for item in inner]
+    return sum(names for names, _ in found), sum(values for _, values in found)
+
+
+def _is_node(node: Any) -> bool:
+    return isinstance(node, ast.Node)
+
+
+def _names_more(node: Any) -> bool:
+    """Whether what is filled in names more than columns that are read."""
+    if isinstance(node, ast.ColumnRef):
+        return False
+    if isinstance(node, tuple):
+        return any(_names_more(item) for item in node)
+    return any(_names_more(getattr(node, name)) for name in node) if _is_node(node) else bool(node == _NAME)
 
 
 def _template(text: str) -> str | None:

@@ -273,6 +273,9 @@ def written(block: Mapping[str, Any]) -> Iterator[Target | None]:
         if kind == "PLpgSQL_stmt_assign":
             found = _target(query(node, "expr"))
             yield found[0] if found else None
+        elif kind == "PLpgSQL_stmt_getdiag":
+            names = [item["PLpgSQL_diag_item"]["name"] for item in node.get("diag_items", ())]
+            yield from ((name, "") if name else None for name in names)
         elif kind == "PLpgSQL_stmt_foreach_a" or kind not in _KNOWN:
             yield None
         elif kind in _READS or kind in _LOOPS:

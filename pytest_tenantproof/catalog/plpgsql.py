@@ -160,11 +160,20 @@ def _parse(body: str, returns: str, parameters: str = "") -> Body | None:
         for datum in item.values()
         if "default_val" in datum
     )
+    _name_targets(block, function.get("datums", ()))
     variables = tuple(str(d.get("refname", "")) for item in function.get("datums", ()) for d in item.values())
     catches = "PLpgSQL_exception_block" in json.dumps(block)
     data = [datum for item in function.get("datums", ()) for datum in item.values()]
     cursors = tuple(query(datum, "cursor_explicit_expr") for datum in data if "cursor_explicit_expr" in datum)
     return Body(statements_of(block.get("body")), catches, defaults, block, variables, cursors)
+
+
+def _name_targets(node: Any, data: Sequence[Node]) -> None:
+    """Says which variable GET DIAGNOSTICS writes to, which the tree has as a number: "" where it is no plain one."""
+    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _name_targets(value, data)
+    if isinstance(node, dict) and (item := node.get("PLpgSQL_diag_item")):
+        item["name"] = str(data[item.get("target", 0)].get("PLpgSQL_var", {}).get("refname", ""))
 
 
 def statements_of(items: Any) -> tuple[tuple[str, Node], ...]:

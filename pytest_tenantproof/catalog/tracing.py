@@ -10,7 +10,7 @@ from pytest_tenantproof.catalog.model import Function
 from pytest_tenantproof.catalog.plpgsql import body_of, into, query
 from pytest_tenantproof.catalog.recording import parsed
 
-__all__ = ["Origin", "Tracer"]
+__all__ = ["Origin", "Tracer", "returned", "returning"]
 
 
 @dataclass(slots=True)
@@ -59,7 +59,9 @@ class Tracer:
         wanted = targets if position is None else targets[position : position + 1]
         held = self.variables.setdefault(name, [])
         if isinstance(select, ast.InsertStmt):
-            held.append((None, select, {}))
+            targets = returning(select)
+            wanted = targets if position is None else targets[position : position + 1]
+            held += [(_shown_as(t), _returning(select, t), {}) for t in wanted] or [(None, None, {})]
             return
         held += [(t.name, t.val, _scope(select, {})) for t in wanted] or [(None, None, {})]
 
@@ -141,7 +143,34 @@ class Tracer:
         elif item is None:
             for name, value, inner in self.variables.get(names[0], ()):
                 if len(names) == 1 or name is None or name == names[1]:
-                    yield value, inner
+                    insert = isinstance(value, ast.InsertStmt) and len(names) > 1
+                    yield returned(value, names[1]) if insert else value, inner
+            for _, value, inner in self.variables.get(".".join(names), ()) if len(names) > 1 else ():
+                yield value, inner
+
+
+def returning(insert: Any) -> tuple[Any, ...]:
+    """What an INSERT returns."""
+    return insert.returningClause.exprs if insert.returningClause else ()
+
+
+def returned(insert: Any, field: str) -> Any:
+    """An INSERT of whose RETURNING only that field is wanted."""
+    [target] = returning(insert)
+    whole = isinstance(target.val, ast.ColumnRef) and isinstance(target.val.fields[-1], ast.A_Star)
+    return _returning(insert, ast.ResTarget(val=ast.ColumnRef(fields=(ast.String(sval=field),)))) if whole else insert
+
+
+def _returning(insert: Any, target: Any) -> Any:
+    made = ast.InsertStmt(relation=insert.relation, returningClause=ast.ReturningClause(exprs=(target,)))
+    made.onConflictClause = insert.onConflictClause
+    return made
+
+
+def _shown_as(target: Any) -> str | None:
+    """The name of what RETURNING gives; None for `*`."""
+    last = _names(target.val)[-1] if isinstance(target.val, ast.ColumnRef) else ""
+    return None if last == "*" else target.name or last
 
 
 def _targets(item: Any, name: str, scope: Scope) -> Iterator[tuple[Any, Scope]]:

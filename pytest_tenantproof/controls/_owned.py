@@ -1,7 +1,7 @@
 """Whose tenant an expression in a trigger's statement is, by what is known of the rows around it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pglast import ast, enums
@@ -12,8 +12,8 @@ from pytest_tenantproof.catalog.evaluate import ROW_TO_JSON, plain_name
 from pytest_tenantproof.catalog.expressions import same_expression
 from pytest_tenantproof.catalog.model import Function, Table
 from pytest_tenantproof.catalog.names import quoted
-from pytest_tenantproof.catalog.tracing import Tracer
-from pytest_tenantproof.controls._queries import leaves, names_of, tables_of
+from pytest_tenantproof.catalog.tracing import Tracer, returned, returning
+from pytest_tenantproof.controls._queries import is_unique, leaves, names_of, pairs, tables_of
 
 __all__ = ["Item", "Owned", "Scope", "Side"]
 
@@ -33,6 +33,8 @@ class Item:
 
 Scope = tuple[dict[str, Item], ...]
 Side = tuple[Any, Scope]
+Origin = tuple[Item, str]
+_RANDOM = frozenset({"gen_random_uuid", "uuidv4", "uuidv7", "uuid_generate_v4"})
 
 
 @dataclass(slots=True)
@@ -49,6 +51,10 @@ class Owned:
     tracer: Tracer | None = None
     before: bool = False
     """Whether it runs before the write."""
+    rows: Scope = ()
+    """NEW and OLD, where they are known."""
+    used: tuple[Any, ...] | None = None
+    """What $1, $2, ... are in the statement that is read, where that is an EXECUTE's."""
 
     @property
     def trusted(self) -> tuple[str, ...]:
@@ -84,8 +90,8 @@ class Owned:
         names = names_of(node)
         if len(names) == 2:
             item = next((level[names[0]] for level in scope if names[0] in level), None)
-            changed = self.changed is None or {(names[0], ""), (names[0], names[1])} & self.changed
-            return None if item is None or (names[0] in ("new", "old") and changed) else (item, names[1])
+            changed = names[0] in ("new", "old") and self._is_changed(names[0], names[1])
+            return None if item is None or changed else (item, names[1])
         for level in scope if len(names) == 1 else ():
             plain = (i for alias, i in level.items() if alias not in ("new", "old") and not alias.startswith("with "))
             holders = [i for i in plain if names[0] in i.columns or (i.table and i.table.column(names[0]))]
@@ -105,10 +111,13 @@ class Owned:
         while isinstance(node, ast.TypeCast) and not _is_any(node, self.trusted):
             node = node.arg
         match node:
-            case ast.CoalesceExpr():
-                return all(self.is_own(arg, scope, seen) for arg in node.args)
+            case ast.CoalesceExpr() | ast.CaseExpr():
+                return all(self.is_own(arg, scope, seen) for arg in _results(node))
             case ast.ParamRef():
-                return f"${node.number}" in self.own
+                if self.used is None:
+                    return f"${node.number}" in self.own
+                given = self.used[node.number - 1] if 0 < node.number <= len(self.used) else None
+                return replace(self, used=None).is_own(given, self.rows, seen)
             case ast.A_Expr() if node.name[-1].sval == "->>":
                 return self._is_field(node)
             case ast.SubLink(subLinkType=enums.SubLinkType.EXPR_SUBLINK) if not _is_any(node, self.trusted):
@@ -122,6 +131,80 @@ class Owned:
         if found[0].query is not None:
             return self._is_tenant_of(found[0].query, found[0].columns.get(found[1], -1))
         return found[0].tied and self._is_tenant(found)
+
+    def origins(self, node: Any, scope: Scope, seen: frozenset[str] = frozenset()) -> list[Origin]:
+        """The columns that an expression's value comes from, of whatever rows; none where it may be anything else."""
+        while isinstance(node, ast.TypeCast):
+            node = node.arg
+        if isinstance(node, ast.CoalesceExpr | ast.CaseExpr):
+            return _joined(self.origins(arg, scope, seen) for arg in _results(node))
+        if isinstance(node, ast.SubLink) and node.subLinkType == enums.SubLinkType.EXPR_SUBLINK:
+            shown: Any = ((leaf.targetList or (), tables_of(leaf)) for leaf in leaves(node.subselect))
+            return _joined(self._shown(t[0].val, items, scope) if len(t) == 1 else [] for t, items in shown)
+        if isinstance(node, ast.ParamRef) and self.used and 0 < node.number <= len(self.used):
+            return replace(self, used=None).origins(self.used[node.number - 1], self.rows, seen)
+        found = self.column(node, scope)
+        if found is not None:
+            return [found]
+        names = names_of(node)
+        if not names or names[0] in seen:
+            return []
+        deeper = seen | {names[0]}
+        return _joined(self._assigned(v, items, names[1:], deeper) for _, v, items in self._held(names))
+
+    def _assigned(self, value: Any, items: Mapping[str, Any], of: list[str], seen: frozenset[str]) -> list[Origin]:
+        if items:
+            return self._shown(*_field(value, items, of), self.rows)
+        if of and self.rows and (rows := _rows(value)):
+            return [] if any(self._is_changed(row, of[0]) for row in rows) else [(self.rows[0][r], of[0]) for r in rows]
+        return self.origins(value, self.rows, seen)
+
+    def _shown(self, value: Any, items: Mapping[str, Any], scope: Scope) -> list[Origin]:
+        """The column of the tables read that an expression is. Where they are not tied, they are reported."""
+        named = {a: i for a, i in items.items() if isinstance(i, ast.RangeVar) and self._is_named(i)}
+        level = {alias: self.relation(item, ()) for alias, item in named.items()}
+        found = self.column(value, (level, *scope)) if len(level) == len(items) else None
+        if (
+            found is None
+            or found[0].table is None
+            or not (found[0].tied or self.is_watched(found[0].table, doing=False))
+        ):
+            return []
+        return [(Item(found[0].table, tied=True, certain=found[0].certain), found[1])]
+
+    def is_made(self, value: Any, select: Any) -> bool:
+        """Whether a value that is inserted is the tenant of NEW or OLD, a trusted expression, or a tenant that the
+        function has just made."""
+        if self.function.returns != "trigger" or self.tracer is None or self.changed is None or self.used is not None:
+            return False
+        own = self.catalog.tenant_column(self.table)
+        fine = {f"{row}.{own.name}" for row in ("new", "old") if not self._is_changed(row, own.name)} if own else set()
+        origin = self.tracer.origin(value, select)
+        return origin.columns <= fine and all(_is_new(self.catalog, e) or _is_any(e, self.trusted) for e in origin.ends)
+
+    def _is_changed(self, row: str, column: str) -> bool:
+        return self.changed is None or bool({(row, ""), (row, column)} & self.changed)
+
+    def carries(self, table: Table, column: str, target: Table, key: str) -> bool:
+        """Whether a foreign key pairs the columns, and the tenants where both tables have one."""
+        own, its = self.catalog.tenant_column(table), self.catalog.tenant_column(target)
+        return any(
+            pairs.get(column) == key and (own is None or its is None or pairs.get(own.name) == its.name)
+            for pairs in (pairs(c) for c in table.constraints if c.target == target.name and self.catalog.holds(c))
+        )
+
+    def parents(self, table: Table, column: str) -> set[tuple[str, str]]:
+        """The keys, unique by themselves, that a column refers to within the tenant: rows with one parent are one's."""
+        found = ((self.catalog.tables.get(c.target), pairs(c).get(column)) for c in table.constraints if c.target)
+        return {
+            (parent.name, key)
+            for parent, key in found
+            if parent and key and is_unique(parent, key) and self._has_tenants(table, parent)
+            if self.carries(table, column, parent, key)
+        }
+
+    def _has_tenants(self, *tables: Table) -> bool:
+        return all(self.catalog.tenant_column(table) is not None for table in tables)
 
     def _is_tenant(self, found: tuple[Item, str]) -> bool:
         column = self.catalog.tenant_column(found[0].table) if found[0].table else None
@@ -166,22 +249,79 @@ class Owned:
             return False
         if names[0] in self.own and not any(name == names[0] for name, _ in self.changed):
             return len(names) == 1
-        held = self.tracer.variables.get(names[0], []) if self.tracer else []
-        if len(names) == 2:
-            held = [(n, v, i) for n, v, i in held if v is None or names[1] in (n, *names_of(v)[-1:]) or _is_star(v)]
-        deeper = seen | {names[0]}
+        held, deeper = self._held(names), seen | {names[0]}
         return bool(held) and all(self._is_held(value, items, names[1:], deeper) for _, value, items in held)
+
+    def _held(self, names: list[str]) -> list[Any]:
+        """Everything that is assigned to a variable, or to (a field of) a record."""
+        if self.tracer is None or self.changed is None or names[0] in self.function.argument_names:
+            return []
+        held = list(self.tracer.variables.get(names[0], ()))
+        if len(names) == 2:
+            held = [
+                h
+                for h in held
+                if h[1] is None or not h[2] or names[1] in (h[0], *names_of(h[1])[-1:]) or _is_star(h[1])
+            ]
+            held += self.tracer.variables.get(".".join(names), ())
+        return held
 
     def _is_held(self, value: Any, items: Mapping[str, Any], of: list[str], seen: frozenset[str]) -> bool:
         """Whether what was assigned is the row's tenant, or that of rows which are tied, or reported."""
         if isinstance(value, ast.InsertStmt):
-            return f"{value.relation.schemaname}.{value.relation.relname}" == self.catalog.settings.tenant_table
-        if _is_star(value):
-            value = ast.ColumnRef(fields=(ast.String(sval=of[0]),)) if of and len(items) == 1 else None
+            return _is_new(self.catalog, returned(value, of[0]) if of else value)
+        if of and not items and (sides := _rows(value)):
+            own = self.catalog.tenant_column(self.table)
+            return own is not None and own.name == of[0] and not any(self._is_changed(row, own.name) for row in sides)
+        value, items = _field(value, items, of)
         if items and names_of(value) and names_of(value)[0] not in ("new", "old"):
             return self.is_read(value, items)
         rows = {name: Item(self.table, tied=True) for name in ("new", "old")}
         return self.is_own(value, (rows,) if self.function.returns == "trigger" else (), seen)
+
+
+def _field(value: Any, items: Mapping[str, Any], of: list[str]) -> tuple[Any, Mapping[str, Any]]:
+    """What a field of a record holds that `*` was read into."""
+    if _is_star(value):
+        value = ast.ColumnRef(fields=(ast.String(sval=of[0]),)) if of and len(items) == 1 else None
+    return value, items
+
+
+def _rows(node: Any) -> set[str]:
+    """Which of NEW and OLD an expression is; none where it may be anything else."""
+    if isinstance(node, ast.CoalesceExpr | ast.CaseExpr):
+        parts = [_rows(arg) for arg in _results(node)]
+        return set().union(*parts) if all(parts) else set()
+    names = names_of(node)
+    return {names[0]} if names in (["new"], ["old"]) else set()
+
+
+def _results(node: Any) -> list[Any]:
+    """What COALESCE and CASE may give, but for NULL, which equals nothing."""
+    given = node.args if isinstance(node, ast.CoalesceExpr) else (*(when.result for when in node.args), node.defresult)
+    return [each for each in given if each is not None and not (isinstance(each, ast.A_Const) and each.isnull)]
+
+
+def _joined(parts: Iterator[list[Origin]]) -> list[Origin]:
+    """All of them; none where one is not known."""
+    found = list(parts)
+    return [each for part in found for each in part] if all(found) else []
+
+
+def _is_new(catalog: Catalog, end: Any) -> bool:
+    """Whether a value is a key that nobody has yet: a random one, or that of a tenant inserted right here."""
+    if isinstance(end, ast.InsertStmt):
+        registry = catalog.tables.get(f"{end.relation.schemaname}.{end.relation.relname}")
+        column = catalog.tenant_column(registry) if registry and catalog.kind(registry) is Kind.REGISTRY else None
+        names = [names_of(target.val)[-1:] for target in returning(end)]
+        return column is not None and names == [[column.name]] and _is_only_made(end)
+    return isinstance(end, ast.FuncCall) and end.funcname[-1].sval in _RANDOM
+
+
+def _is_only_made(insert: Any) -> bool:
+    """Whether what an INSERT returns is never a row that was there."""
+    clause = insert.onConflictClause
+    return clause is None or clause.action == enums.OnConflictAction.ONCONFLICT_NOTHING
 
 
 def _is_any(node: Any, texts: Sequence[str]) -> bool:

@@ -1,17 +1,20 @@
 """The shape of SQL statements: what they read from, ask for and return."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pglast import ast, enums
 
 from pytest_tenantproof.catalog.model import Constraint, Table
+from pytest_tenantproof.catalog.recording import parsed
 
 __all__ = [
     "FROMS",
     "columns",
     "condition",
     "equalities",
+    "expression",
+    "inferred",
     "is_plain",
     "is_unique",
     "leaves",
@@ -47,20 +50,21 @@ def without_queries(item: Any) -> Any:
     return None if isinstance(item, ast.RangeSubselect) else item
 
 
-def texts_of(block: Any) -> Iterator[tuple[str, str]]:
-    """("EXECUTE" or "", SQL text) of everything that a PL/pgSQL block evaluates."""
+def texts_of(block: Any) -> Iterator[tuple[str, tuple[str, ...] | None]]:
+    """Everything that a PL/pgSQL block evaluates: SQL text, and of an EXECUTE what it uses for $1, $2, ..."""
     if isinstance(block, dict):
         text = block.get("query")
         if isinstance(text, str):
             mode = block.get("parseMode", _TREE)
             value = text.partition(":=")[2] if ":=" in text else text.partition("=")[2]
-            yield "", text if mode == _TREE else f"SELECT {value if mode > 2 else text}"
+            yield text if mode == _TREE else f"SELECT {value if mode > 2 else text}", None
             return
         for name, value in block.items():
             dynamic = name in ("PLpgSQL_stmt_dynexecute", "PLpgSQL_stmt_dynfors")
-            run = value.get("query") if dynamic else block.get("dynquery") if name == "dynquery" else None
-            if run:
-                yield "EXECUTE", run["PLpgSQL_expr"]["query"]
+            holder = value if dynamic else block if name == "dynquery" else {}
+            if run := holder.get("query" if dynamic else "dynquery"):
+                used = (param["PLpgSQL_expr"]["query"] for param in holder.get("params", ()))
+                yield run["PLpgSQL_expr"]["query"], tuple(used)
             yield from texts_of(value)
     elif isinstance(block, list):
         for item in block:
@@ -89,11 +93,16 @@ def parts(node: Any) -> list[Any]:
 
 
 def equalities(node: Any) -> Iterator[tuple[Any, Any]]:
-    """What a condition asks to be equal; row comparisons field by field, IN of one value too."""
+    """What a condition asks to be equal; row comparisons field by field. Of a list it is one (COALESCE), of a query
+    a row of it."""
+    if isinstance(node, ast.SubLink) and node.subLinkType == enums.SubLinkType.ANY_SUBLINK and not node.operName:
+        yield node.testexpr, ast.SubLink(subLinkType=enums.SubLinkType.EXPR_SUBLINK, subselect=node.subselect)
     if not isinstance(node, ast.A_Expr) or node.name[-1].sval != "=":
         return
-    if node.kind == enums.A_Expr_Kind.AEXPR_IN and len(node.rexpr) == 1:
-        yield node.lexpr, node.rexpr[0]
+    if node.kind == enums.A_Expr_Kind.AEXPR_IN:
+        yield node.lexpr, ast.CoalesceExpr(args=node.rexpr)
+    elif node.kind == enums.A_Expr_Kind.AEXPR_OP_ANY and isinstance(node.rexpr, ast.A_ArrayExpr):
+        yield node.lexpr, ast.CoalesceExpr(args=node.rexpr.elements or ())
     elif node.kind == enums.A_Expr_Kind.AEXPR_OP:
         both = isinstance(node.lexpr, ast.RowExpr) and isinstance(node.rexpr, ast.RowExpr)
         yield from zip(node.lexpr.args, node.rexpr.args, strict=False) if both else [(node.lexpr, node.rexpr)]
@@ -111,6 +120,13 @@ def leaves(query: Any) -> list[Any]:
     if query.op == enums.SetOperation.SETOP_NONE:
         return [query]
     return leaves(query.larg) + leaves(query.rarg)
+
+
+def expression(text: str) -> Any:
+    """The tree of one expression, or None."""
+    select = parsed(f"SELECT {text}")
+    targets: Any = getattr(select, "targetList", None) or ()
+    return targets[0].val if len(targets) == 1 else None
 
 
 def columns(query: Any) -> dict[str, int]:
@@ -131,6 +147,13 @@ def names_of(node: Any) -> list[str]:
 
 def is_unique(table: Table, column: str) -> bool:
     return any(i.unique and i.valid and not i.predicate and i.columns == (column,) for i in table.indexes)
+
+
+def inferred(infer: Any, table: Table) -> Sequence[str]:
+    """The columns of the key that ON CONFLICT names."""
+    if infer is None or not infer.conname:
+        return [element.name for element in (infer.indexElems or ())] if infer else []
+    return next((c.columns for c in table.constraints if c.name == infer.conname), ())
 
 
 def pairs(constraint: Constraint) -> dict[str, str]:

@@ -27,10 +27,11 @@ from pytest_tenantproof.controls._queries import (
     columns,
     condition,
     equalities,
+    expression,
+    inferred,
     is_plain,
     is_unique,
     leaves,
-    pairs,
     parts,
     tables_of,
     target_of,
@@ -60,8 +61,6 @@ class _Reader(Owned):
     """Reads every statement of the function, and of those that it calls."""
 
     seen: set[tuple[str, ...]] = field(default_factory=set)
-    direct: list[Any] = field(default_factory=list)
-    """The function's own INSERTs."""
     met: list[str] = field(default_factory=list)
     """Tables of tenants that anything was asked of."""
 
@@ -91,16 +90,16 @@ class _Reader(Owned):
             name: Item(self.table, tied=self.changed is not None, certain=name == "old" or not self.before)
             for name in ("new", "old")
         }
-        scope: Scope = (rows,) if self.function.returns == "trigger" else ()
+        self.rows = (rows,) if self.function.returns == "trigger" else ()
         declared = (*(f"SELECT {text}" for _, text in body.defaults), *body.cursors)
-        for kind, node in (*texts_of(body.block), *(("", text) for text in declared)):
-            statement = fixed_statement(node) if kind == "EXECUTE" else parsed(node)
+        for text, used in (*texts_of(body.block), *((text, None) for text in declared)):
+            statement = parsed(text) if used is None else fixed_statement(text)
             if statement is None:
-                what = "runs SQL made at run time" if kind == "EXECUTE" else "has a statement that cannot be read"
+                what = "has a statement that cannot be read" if used is None else "runs SQL made at run time"
                 yield None, f"{self.function.signature} {what}"
-            elif self.function.returns == "trigger" and isinstance(statement, ast.InsertStmt):
-                self.direct.append(statement)
-            yield from self._visit(statement, scope)
+            self.used = None if used is None else tuple(expression(each) for each in used)
+            yield from self._visit(statement, self.rows)
+        self.used = None
 
     def _visit(self, node: Any, scope: Scope) -> _Found:
         """Every statement in a tree, with the FROM items around it."""
@@ -217,25 +216,19 @@ class _Reader(Owned):
         for target in (sets.targetList if sets is not None else ()) or ():
             if column and target.name == column.name:
                 yield table, "moves"
-        if clause is not None and clause.action == enums.OnConflictAction.ONCONFLICT_UPDATE:
-            inferred = [element.name for element in (clause.infer.indexElems or ())] if clause.infer else []
-            if column is None or column.name not in inferred:
-                yield table, "updates, ON CONFLICT,"
-        if (
-            isinstance(node, ast.InsertStmt)
-            and not self._is_seen(node)
-            and not self._is_inserted_own(node, table, scope)
-        ):
+        updates = clause if clause and clause.action == enums.OnConflictAction.ONCONFLICT_UPDATE else None
+        if updates is not None and (column is None or column.name not in inferred(updates.infer, table)):
+            yield table, "updates, ON CONFLICT,"
+        if isinstance(node, ast.InsertStmt) and not self._is_inserted_own(node, table, scope):
             yield table, "inserts"
-
-    def _is_seen(self, node: Any) -> bool:
-        """Whether an INSERT is a statement of the trigger function itself, with its table's schema."""
-        return any(node is each for each in self.direct) and bool(node.relation.schemaname)
 
     def _is_inserted_own(self, node: Any, table: Table, scope: Scope) -> bool:
         names = [target.name for target in node.cols or ()] or [column.name for column in table.columns]
         column = self.catalog.tenant_column(table)
         select = node.selectStmt
+        makes = column is not None and (column.name not in names or self.catalog.kind(table) is Kind.REGISTRY)
+        if makes and self.function.returns == "trigger":
+            return True
         if column is None or column.name not in names or select is None:
             return False
         place = names.index(column.name)
@@ -243,7 +236,9 @@ class _Reader(Owned):
         rows += [list(row) for row in select.valuesLists or ()]
         tables = tables_of(select)
         return bool(rows) and all(
-            place < len(row) and (self.is_own(row[place], scope) or self.is_read(row[place], tables)) for row in rows
+            place < len(row)
+            and (self.is_own(row[place], scope) or self.is_read(row[place], tables) or self.is_made(row[place], select))
+            for row in rows
         )
 
     def _rest(self, node: Any, scope: Scope) -> _Found:
@@ -268,6 +263,8 @@ class _Reader(Owned):
                 continue
             own = {f"${n + 1}" for n, arg in enumerate(node.args or ()) if self.is_own(arg, scope)}
             own |= {called.argument_names[n] for n in range(len(called.argument_names)) if f"${n + 1}" in own}
+            named_ = (arg for arg in node.args or () if isinstance(arg, ast.NamedArgExpr))
+            own |= {arg.name for arg in named_ if self.is_own(arg.arg, scope)}
             if (called.signature, *sorted(own)) not in self.seen:
                 found = _Reader(
                     self.catalog, self.table, called, {}, frozenset(own - {""}), seen=self.seen, met=self.met
@@ -297,30 +294,26 @@ class _Reader(Owned):
         user = self.catalog.user_column(item.table) if is_member else None
         if user and column == user.name and self.is_own_user(*other):
             return True
-        beside = self.column(*other)
-        return bool(beside and self._leads(item.table, column, *beside))
+        origins = self.origins(*other)
+        return bool(origins) and all(self._leads(item.table, column, *origin) for origin in origins)
 
     def _leads(self, table: Table, column: str, beside: Item, other: str) -> bool:
         """Whether rows that are equal in these columns are one tenant's."""
         catalog, leader = self.catalog, beside.table
         if not beside.tied or leader is None:
             return False
-        if table.name == leader.name and column == other:
-            return beside.certain and is_unique(table, column)
+        if table.name == leader.name and column == other and is_unique(table, column):
+            return beside.certain
         declared = (r for r in catalog.settings.references if r.column == f"{leader.name}.{other}")
         if any(table.name in r.to.values() for r in declared):
             return is_unique(table, column)
-        if is_unique(table, column) and self._carries(leader, other, table, column):
+        if is_unique(table, column) and self.carries(leader, other, table, column):
             return True
-        return beside.certain and is_unique(leader, other) and self._carries(table, column, leader, other)
-
-    def _carries(self, table: Table, column: str, target: Table, key: str) -> bool:
-        """Whether a foreign key pairs the columns, and the tenants where both tables have one."""
-        own, its = self.catalog.tenant_column(table), self.catalog.tenant_column(target)
-        return any(
-            pairs.get(column) == key and (own is None or its is None or pairs.get(own.name) == its.name)
-            for pairs in (pairs(c) for c in table.constraints if c.target == target.name and self.catalog.holds(c))
-        )
+        if not beside.certain:
+            return False
+        if is_unique(leader, other) and self.carries(table, column, leader, other):
+            return True
+        return bool(self.parents(table, column) & self.parents(leader, other))
 
 
 def untied(catalog: Catalog, table: Table, trigger: Trigger, function: Function, judged: Judged) -> Sequence[Untied]:

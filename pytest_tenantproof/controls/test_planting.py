@@ -1,13 +1,9 @@
 """2xx: rows that triggers read and write with more rights than whoever fired them."""
 
-from typing import Any
-
 from pglast import ast
-from pglast.stream import RawStream
 
 from pytest_tenantproof.catalog import Catalog, Kind
-from pytest_tenantproof.catalog.expressions import same_expression
-from pytest_tenantproof.catalog.model import Table, Trigger
+from pytest_tenantproof.catalog.model import Trigger
 from pytest_tenantproof.catalog.recording import Recording, recordings
 from pytest_tenantproof.catalog.tracing import Tracer
 from pytest_tenantproof.control import Findings, control, falsified_by
@@ -15,8 +11,6 @@ from pytest_tenantproof.controls._bound import prover
 from pytest_tenantproof.controls._maps import INTEGRITY
 from pytest_tenantproof.controls._tied import Judged, untied
 from pytest_tenantproof.model import Severity
-
-_RANDOM = frozenset({"gen_random_uuid", "uuidv4", "uuidv7", "uuid_generate_v4"})
 
 
 @control(
@@ -60,9 +54,6 @@ def test_definer_triggers_stay_in_their_tenant(catalog: Catalog, findings: Findi
             for each in recordings(function, columns):
                 found = Tracer(function, {k: v for k, v in _transitions(trigger) if k})
                 where = f"trigger {trigger.name} of {table.name} inserts"
-                if not _rows_own(catalog, table, found, each):
-                    detail = f"{where} for a tenant that is not its row's, by {function.signature}"
-                    findings.add(each.table, detail)
                 if _fixed_user(catalog, found, each):
                     findings.add(each.table, f"{where} a user who is always the same, by {function.signature}")
             for target, what in untied(catalog, table, trigger, function, judged):
@@ -81,24 +72,3 @@ def _fixed_user(catalog: Catalog, tracer: Tracer, insert: Recording) -> bool:
     column = prover(catalog).world.user_column(target) if catalog.kind(target) is Kind.MEMBERSHIP else None
     origins = [tracer.origin(v, insert.select) for v in insert.values.get(column or "", ())]
     return any(isinstance(end, ast.A_Const) and not end.isnull for origin in origins for end in origin.ends)
-
-
-def _rows_own(catalog: Catalog, table: Table, tracer: Tracer, insert: Recording) -> bool:
-    """Whether every value of the inserted tenant column is the row's own tenant, a trusted expression, or a tenant
-    that the function has just made."""
-    own, target = catalog.tenant_column(table), catalog.tenant_column(catalog.tables[insert.table])
-    trusted = catalog.settings.trusted_tenant_expressions
-    fine = {f"new.{own.name}", f"old.{own.name}"} if own else set()
-    origins = [tracer.origin(v, insert.select) for v in insert.values.get(target.name if target else "", ())]
-    return all(
-        origin.columns <= fine
-        and all(_is_new(catalog, e) or any(same_expression(RawStream()(e), t) for t in trusted) for e in origin.ends)
-        for origin in origins
-    )
-
-
-def _is_new(catalog: Catalog, end: Any) -> bool:
-    """Whether a value is a key that nobody has yet: a random one, or that of a tenant inserted right here."""
-    if isinstance(end, ast.InsertStmt):
-        return f"{end.relation.schemaname}.{end.relation.relname}" == catalog.settings.tenant_table
-    return isinstance(end, ast.FuncCall) and end.funcname[-1].sval in _RANDOM

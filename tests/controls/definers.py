@@ -7,6 +7,22 @@ def _does(statement: str, declared: str = "") -> str:
     return f"{declared} begin {statement}; return new; end"
 
 
+INTO = f"insert into {D} (tenant_id)"
+SOURCES = (
+    ("r := coalesce(new, old)", "r.tenant_id"),
+    ("if tg_op = 'DELETE' then r := old; else r := new; end if", "r.tenant_id"),
+    ("a := case when tg_op = 'DELETE' then old.tenant_id else new.tenant_id end", "a"),
+    ("r := new", "coalesce(new.tenant_id, old.tenant_id)"),
+)
+FALSE_SOURCES = (
+    ("r := jsonb_populate_record(new, '{}')", "r.tenant_id"),
+    ("r := new; r.tenant_id := new.id", "r.tenant_id"),
+    ("if tg_op = 'DELETE' then r := null; else select id as tenant_id into r from public.units; end if", "r.tenant_id"),
+    ("a := case when tg_op = 'DELETE' then old.tenant_id else new.id end", "a"),
+    ("r := new", "coalesce(new.id, old.tenant_id)"),
+    ("r := new; new.tenant_id := new.id", "new.tenant_id"),
+)
+
 STAYING = (
     _does(f"update {D} d set budget = 0 where d.id = new.development_id"),
     _does(f"update {D} set budget = 0 where tenant_id = new.tenant_id and name = new.label"),
@@ -58,6 +74,37 @@ STAYING = (
     _does("perform 1 from public.tenants where id = new.tenant_id"),
     _does("new.label := btrim(new.label)"),
     _does(f"perform 1 from {D} where tenant_id = (select u.tenant_id from {U} u where u.id = new.id)"),
+    *(f"declare r record; a uuid; begin {how}; {INTO} values ({what}); return r; end" for how, what in SOURCES),
+    _does(f"{INTO[:-1]}) select m.tenant_id, 'x' from public.memberships m where m.tenant_id = new.tenant_id"),
+    _does(f"select * into u from {U} where id = new.id; {INTO} values (u.tenant_id)", "declare u record;"),
+    _does(f"update {D} set budget = 0 where id = coalesce(new.development_id, old.development_id)"),
+    _does(f"update {D} set budget = 0 where id in (new.development_id, old.development_id)"),
+    _does(f"update {D} set budget = 0 where id = any (array[new.development_id, old.development_id])"),
+    _does(
+        f"update {D} set budget = 0 where id = case when tg_op = 'DELETE' then old.development_id else"
+        " new.development_id end"
+    ),
+    _does(f"delete from {M} where unit_id in (select u.id from {U} u where u.development_id = new.development_id)"),
+    _does(f"update {D} set budget = 0 where id = (select u.development_id from {U} u where u.id = new.id)"),
+    _does(
+        f"select u.development_id into a from {U} u where u.id = new.id; update {D} set budget = 0 where id = a",
+        "declare a uuid;",
+    ),
+    _does(f"perform count(*) from {U} u where u.development_id = new.development_id"),
+    _does("perform private.wipe_of(what => new.label, of => new.tenant_id)"),
+    _does(f"execute 'delete from {D} where tenant_id = $1' using new.tenant_id"),
+    _does(f"execute 'update {D} set budget = 0 where id = $2' using 1, new.development_id"),
+    _does(
+        f"execute format('select %I from {D} where tenant_id = $1 and name = %L', 'name', 'x') into a"
+        " using new.tenant_id",
+        "declare a text;",
+    ),
+    _does(
+        f"delete from {D} where tenant_id = new.tenant_id; get diagnostics n = row_count; {INTO} values"
+        " (new.tenant_id)",
+        "declare n int;",
+    ),
+    _does(f"{INTO} values (new.tenant_id) on conflict on constraint developments_name_key do update set budget = 0"),
 )
 
 LEAVING = (
@@ -151,6 +198,45 @@ LEAVING = (
     f"begin return new; exception when others then delete from {U} where label = new.label; return new; end",
     f"begin delete from {U} where label = new.label; return null; exception when others then return null; end",
     _does(f"raise notice '%', (select min(label) from {U})"),
+    *(f"declare r record; a uuid; begin {how}; {INTO} values ({what}); return r; end" for how, what in FALSE_SOURCES),
+    _does(f"{INTO[:-1]}) select m.tenant_id, 'x' from public.memberships m where m.user_id = new.id"),
+    _does(
+        f"select * into u from {U} where id = new.id; u := jsonb_populate_record(u, '{{}}'); delete from {M} where"
+        " tenant_id = u.tenant_id",
+        "declare u record;",
+    ),
+    _does(
+        f"select * into u from {U} where id = new.id; u.tenant_id := new.id; delete from {M} where"
+        " tenant_id = u.tenant_id",
+        "declare u record;",
+    ),
+    _does(f"update {D} set budget = 0 where id = coalesce((new.label)::uuid, new.development_id)"),
+    _does(f"update {D} set budget = 0 where id in (new.development_id, new.id)"),
+    _does(f"update {D} set budget = 0 where id = any (array[new.development_id, new.id])"),
+    _does(f"update {D} set budget = 0 where id = case when tg_op = 'DELETE' then old.id else new.development_id end"),
+    _does(f"delete from {M} where unit_id in (select u.id from {U} u where u.label = new.label)"),
+    _does(f"delete from {M} where unit_id in (select u.development_id from {U} u where u.id = new.id)"),
+    _does(f"delete from {M} where unit_id in (select t.id from public.tenants t where t.id = new.tenant_id)"),
+    _does(f"update {D} set budget = 0 where id = (select u.id from {U} u where u.id = new.id)"),
+    _does(
+        f"select u.development_id into a from {U} u where u.id = new.id; a := new.id; update {D} set budget = 0"
+        " where id = a",
+        "declare a uuid;",
+    ),
+    _does("perform private.wipe_of(of => new.id, what => new.tenant_id::text)"),
+    _does("perform private.set_aside(new.id, new.tenant_id)"),
+    _does("perform private.uses(new.tenant_id, new.id)"),
+    _does(f"execute 'delete from {D} where tenant_id = $2' using new.tenant_id, new.id"),
+    _does(f"execute 'update {D} set budget = 0 where id = $1' using new.id"),
+    _does(
+        f"execute format('select name from {D} where %I = $1', 'tenant_id') into a using new.tenant_id",
+        "declare a text;",
+    ),
+    _does(f"execute format('update {D} set %I = $1 where tenant_id = $2', 'tenant_id') using new.id, new.tenant_id"),
+    _does("execute format('select %I()', new.label)"),
+    _does(f"execute format('select %L', (select min(label) from {U})) into a", "declare a text;"),
+    _does(f"get diagnostics new.tenant_id = row_count; delete from {M} where tenant_id = new.tenant_id"),
+    _does(f"{INTO} values (new.tenant_id) on conflict on constraint developments_pkey do update set budget = 0"),
     _does(f"case (select count(*) from {U}) when 1 then null; else null; end case"),
 )
 
@@ -160,5 +246,7 @@ BEFORE = {
     _does(f"update {U} set label = 'x' where id = old.id"): True,
     _does(f"select d.name into new.label from {D} d where d.id = new.development_id"): True,
     _does(f"perform 1 from {U} where tenant_id = new.tenant_id and label = new.label"): True,
+    _does(f"perform count(*) from {U} u where u.development_id = new.development_id"): False,
+    _does(f"perform count(*) from {U} u where u.development_id = old.development_id"): True,
 }
 """Before the write, NEW may have the key of somebody else's row. Whether each is fine."""

@@ -35,6 +35,16 @@ SIGNUPS = {
     f"begin {JOIN} select t.id, new.id, 'member' from public.tenants t; return null; end": Outcome.FAILED,
     f"declare t uuid; begin insert into public.tenants values (gen_random_uuid(), new.email, 'x') returning id into t;"
     f" {JOIN} values (t, new.id, 'owner'); return null; end": Outcome.PASSED,
+    f"declare t uuid; begin insert into public.tenants values (gen_random_uuid(), new.email, 'x') on conflict (slug)"
+    f" do update set name = 'x' returning id into t; {JOIN} values (t, new.id, 'member'); return null; end": (
+        Outcome.FAILED
+    ),
+    f"declare t public.tenants; begin insert into public.tenants values (gen_random_uuid(), new.email, 'x') returning *"
+    f" into t; {JOIN} values (t.id, new.id, 'owner'); return null; end": Outcome.PASSED,
+    f"declare t public.tenants; begin insert into public.tenants values (gen_random_uuid(), new.email, 'x') returning *"
+    f" into t; {JOIN} values (t.name::uuid, new.id, 'owner'); return null; end": Outcome.FAILED,
+    f"declare t uuid; begin insert into public.tenants values (gen_random_uuid(), new.email, 'x') returning name::uuid"
+    f" into t; {JOIN} values (t, new.id, 'owner'); return null; end": Outcome.FAILED,
     f"declare t uuid := gen_random_uuid(); begin insert into public.tenants values (t, new.email, 'x');"
     f" {JOIN} values (t, new.id, 'owner'); return null; end": Outcome.PASSED,
 }
@@ -70,7 +80,13 @@ def purging(faults_database: str) -> Iterator[psycopg.Connection]:
             "create function private.tidy(of uuid) returns void language sql begin atomic"
             " delete from public.messages where tenant_id = of; end;"
             "create function private.wipe(what text, out gone bigint) language plpgsql set search_path = ''"
-            " as $$ begin delete from public.units where label = what; gone := 1; end $$"
+            " as $$ begin delete from public.units where label = what; gone := 1; end $$;"
+            "create function private.wipe_of(of uuid, what text) returns void language plpgsql set search_path = ''"
+            " as $$ begin delete from public.units where label = what and tenant_id = of; end $$;"
+            "create function private.set_aside(t uuid, u uuid) returns void language plpgsql set search_path = ''"
+            " as $$ begin if false then t := u; end if; delete from public.units where tenant_id = t; end $$;"
+            "create function private.uses(t uuid, u uuid) returns void language plpgsql set search_path = ''"
+            " as $$ begin execute 'delete from public.units where tenant_id = $1' using u; end $$"
         )
         yield connection
 
