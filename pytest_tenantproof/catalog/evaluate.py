@@ -222,11 +222,21 @@ def _operation(node: Any, at: Moment) -> Value:
         found = all_of(equal(a, b) for a, b in _pairs(node, at))
         return found if name == "=" else negated(found)
     left, right = value_of(node.lexpr, at), value_of(node.rexpr, at)
-    if name == "->>" and isinstance(left, Json) and isinstance(right, str):
-        return left.of.get(right)
+    if name in ("->", "->>") and isinstance(left, Json) and isinstance(right, str):
+        return _field(left.of, right, name)
     if name in ("<", ">", "<=", ">=") and type(left) is int and type(right) is int:
         return {"<": left < right, ">": left > right, "<=": left <= right, ">=": left >= right}[name]
     return UNKNOWN
+
+
+def _field(row: Record, name: str, operator: str) -> Value:
+    """A field of a row's JSON: as text, or as JSON that has nothing but it, by no name."""
+    if any(field == "" for field, _ in row.fields):
+        return UNKNOWN
+    if operator == "->>":
+        return row.get(name)
+    # Of a row that is not there no field is, and that is no JSON null.
+    return UNKNOWN if row.rest is None else Json(Record((("", row.get(name)),), None))
 
 
 def _pairs(node: Any, at: Moment) -> Iterator[tuple[Value, Value]]:

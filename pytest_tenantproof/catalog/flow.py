@@ -194,9 +194,22 @@ class _Paths:
 
     def _loop(self, kind: str, node: Node, state: State) -> list[State]:
         """What comes out of a loop, however often it ran: one without an end only by EXIT."""
+        if kind == "PLpgSQL_stmt_foreach_a" and (each := _arguments(node, self._at(state))) is not None:
+            return self._each(node, each, state)
         changed = self._after(state, [{kind: node}])
         self.run(statements_of(node.get("body")), [changed])
         return [changed] if kind != "PLpgSQL_stmt_loop" or _has_exit(node) else []
+
+    def _each(self, node: Node, values: Sequence[Value], state: State) -> list[State]:
+        """FOREACH over values that are known, without an EXIT or CONTINUE: one turn after the other."""
+        states = [state]
+        for value in values:
+            states = [
+                after
+                for each in states
+                for after in self.run(statements_of(node.get("body")), [{**each, node["name"]: value}])
+            ]
+        return [{**each, "found": UNKNOWN} for each in states]
 
     def _query(self, kind: str, node: Node, state: State) -> Iterator[State]:
         targets = tuple(_targets(node))
@@ -209,6 +222,16 @@ class _Paths:
         for outcome in self.at.queries(select, self._at(state)):
             if outcome is not None or not node.get("strict"):
                 yield {**_received(node, targets, outcome, state), "found": outcome is not None}
+
+
+def _arguments(node: Node, at: Moment) -> Sequence[Value] | None:
+    """The trigger's arguments, where a FOREACH goes through them into one variable and to the end."""
+    if query(node, "expr").strip().lower() != "tg_argv" or at.state.get(node.get("name", "")) is Unknown.SHADOWED:
+        return None
+    held = at.state.get("tg_argv")
+    leaves = any(kind == "PLpgSQL_stmt_exit" for kind, _ in Body((), catches=False, block=node).walk())
+    known = isinstance(held, Record) and held.rest is None and node.get("name") in at.state and not node.get("slice")
+    return [value for _, value in held.fields] if isinstance(held, Record) and known and not leaves else None
 
 
 def _has_exit(node: Mapping[str, Any]) -> bool:

@@ -169,11 +169,13 @@ def _parse(body: str, returns: str, parameters: str = "") -> Body | None:
 
 
 def _name_targets(node: Any, data: Sequence[Node]) -> None:
-    """Says which variable GET DIAGNOSTICS writes to, which the tree has as a number: "" where it is no plain one."""
+    """Says which variable GET DIAGNOSTICS and FOREACH write to, a number in the tree: "" where it is no plain one."""
     for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         _name_targets(value, data)
     if isinstance(node, dict) and (item := node.get("PLpgSQL_diag_item")):
         item["name"] = str(data[item.get("target", 0)].get("PLpgSQL_var", {}).get("refname", ""))
+    if isinstance(node, dict) and (loop := node.get("PLpgSQL_stmt_foreach_a")):
+        loop["name"] = str(data[loop.get("varno", 0)].get("PLpgSQL_var", {}).get("refname", ""))
 
 
 def statements_of(items: Any) -> tuple[tuple[str, Node], ...]:

@@ -7,7 +7,7 @@ from pytest_tenantproof.catalog.dynamic import runs_callers_sql
 from pytest_tenantproof.catalog.model import Function
 from pytest_tenantproof.catalog.plpgsql import body_of, exit_of, without_comments
 from pytest_tenantproof.control import Findings, control, falsified_by
-from pytest_tenantproof.controls._bound import is_caller_bound
+from pytest_tenantproof.controls._bound import is_caller_bound, prover
 from pytest_tenantproof.controls._maps import FLOW, FUNCTIONS
 from pytest_tenantproof.model import Severity
 
@@ -90,7 +90,7 @@ def test_no_definer_functions_for_clients(catalog: Catalog, findings: Findings) 
         roles = _clients(catalog, function)
         if roles and not is_caller_bound(catalog, function):
             fix = f"REVOKE EXECUTE ON FUNCTION {function.signature} FROM PUBLIC, {', '.join(roles)};"
-            detail = f"{', '.join(roles)} can run it as {function.owner}"
+            detail = f"{', '.join(roles)} can run it as {function.owner}: {prover(catalog).leaks(function)}"
             findings.add(function, detail, fix=fix, role=roles[0])
 
 

@@ -1,5 +1,6 @@
 """SECURITY DEFINER functions: does the caller learn anything but what is about itself?"""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -53,9 +54,18 @@ def leak(world: World, trust: Trust, function: Function) -> str:
                 return str(error)
             for conj in ways:
                 facts = Facts(world, conj, ev.rows, tenants=trust.tenants, users=trust.users)
-                if not (facts.is_own(row) or facts.is_bound(row)):
+                if not (_is_callers(facts, row) or _goes_with_callers(facts, row, rows)):
                     return f"reads rows of {ev.rows[row].name} that are not provably the caller's"
     return ""
+
+
+def _is_callers(facts: Facts, row: int) -> bool:
+    return facts.is_own(row) or facts.is_bound(row)
+
+
+def _goes_with_callers(facts: Facts, row: int, rows: Iterable[int]) -> bool:
+    """Whether it is a global table's (what a role may do, what a plan allows), joined to a row of the caller's own."""
+    return facts.world.is_global(facts.rows[row]) and any(_is_callers(facts, other) for other in rows if other != row)
 
 
 def _follow(ev: Evaluator, function: Function, seen: set[str], *, past_policies: bool) -> None:

@@ -156,6 +156,9 @@ class World:
     def is_membership(self, table: Table) -> bool:
         return self.named(table, self.settings.membership_tables)
 
+    def is_global(self, table: Table) -> bool:
+        return self.named(table, self.settings.global_tables)
+
     def trusted_setting(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern.lower()) for pattern in self.settings.trusted_settings)
 

@@ -5,7 +5,12 @@ SAME = "new.tenant_id is not distinct from old.tenant_id"
 CHANGED = "new.tenant_id is distinct from old.tenant_id"
 FREEZE = f"if {CHANGED} then {R} end if;"
 
+NOW, WAS = "to_jsonb(new)", "to_jsonb(old)"
+
 KEEPING = (
+    f"begin if {NOW} -> 'tenant_id' is distinct from {WAS} -> 'tenant_id' then {R} end if; return new; end",
+    f"begin if {NOW} -> 'tenant_id' <> {WAS} -> 'tenant_id' then {R} end if; return new; end",
+    f"declare n int; begin perform 1; get diagnostics n = row_count; {FREEZE} return new; end",
     f"begin {FREEZE} return new; end",
     f"begin if new.tenant_id = old.tenant_id then return new; end if; {R} end",
     f"begin if (new.tenant_id) is distinct from (old.tenant_id) then {R} end if; return new; end",
@@ -47,6 +52,11 @@ KEEPING = (
 )
 
 MOVING = (
+    f"begin if {NOW} -> 'id' is distinct from {WAS} -> 'id' then {R} end if; return new; end",
+    f"begin if {NOW} -> 'tenant_id' = {WAS} -> 'tenant_id' then {R} end if; return new; end",
+    f"begin if {NOW} -> 'tenant_id' ->> 'x' is not null then return new; end if; return new; end",
+    f"begin if {NOW} -> 'tenant_id' ->> 'x' is null then {R} end if; return new; end",
+    f"begin {FREEZE} get diagnostics new.tenant_id = row_count; return new; end",
     "begin return new; end",
     f"begin {FREEZE} return new; exception when others then return new; end",
     f"begin begin {FREEZE} exception when others then null; end; return new; end",

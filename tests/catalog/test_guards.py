@@ -52,6 +52,34 @@ def passes(body: str, timing: str = "BEFORE", when: str = "", owner: Column = TE
     return [each for each in found if each]
 
 
+EACH = "declare c text; begin foreach c in array tg_argv loop {} end loop; return new; end"
+COMPARED = "if to_jsonb(new) ->> c is distinct from to_jsonb(old) ->> c then raise exception 'no'; end if;"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "inside", "kept"),
+    [
+        (("tenant_id",), COMPARED, True),
+        (("id", "tenant_id"), COMPARED.replace("->>", "->"), True),
+        (("id", "tenant_id"), f"if c = 'tenant_id' then {COMPARED} end if;", True),
+        ((), COMPARED, False),
+        (("id",), COMPARED, False),
+        (("id", "tenant_id"), f"exit when c = 'tenant_id'; {COMPARED}", False),
+        (("id", "tenant_id"), f"continue when c = 'tenant_id'; {COMPARED}", False),
+        (("tenant_id",), f"c := 'id'; {COMPARED}", False),
+        (("tenant_id",), f"{COMPARED} new.tenant_id := gen_random_uuid();", False),
+        (("tenant_id",), f"begin {COMPARED} exception when others then null; end;", False),
+        (("tenant_id",), f"if new.id = old.id then {COMPARED} end if;", False),
+    ],
+)
+def test_a_loop_over_the_triggers_arguments(arguments: tuple[str, ...], inside: str, kept: bool) -> None:
+    given = "".join(f"{text}\0" for text in arguments).encode().hex()
+    trigger = Trigger("t", "BEFORE", "ROW", ("UPDATE",), "a.f()", arguments=given)
+    assert keeps(trigger, function(EACH.format(inside)), TABLES["public.units"], TENANT) is kept
+    other = EACH.format(inside).replace("in array tg_argv", "in array array['id']")
+    assert not keeps(trigger, function(other), TABLES["public.units"], TENANT)
+
+
 @pytest.mark.parametrize("body", KEEPING)
 def test_a_guard_keeps_the_tenant(body: str) -> None:
     assert is_kept(body)

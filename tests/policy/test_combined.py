@@ -196,6 +196,27 @@ DEFINER = "LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS"
         ),
         ("f(e jsonb) RETURNS jsonb", "SELECT e", False),
         (
+            "f(c text) RETURNS boolean",
+            "SELECT EXISTS (SELECT FROM public.plans p JOIN public.members m ON m.role = p.code WHERE p.code = c AND m.user_id = auth.uid())",
+            True,
+        ),
+        (
+            "f(c text) RETURNS boolean",
+            "SELECT EXISTS (SELECT FROM public.plans p JOIN public.members m ON m.role = p.code WHERE p.code = c)",
+            False,
+        ),
+        (
+            "f(c text) RETURNS boolean",
+            "SELECT EXISTS (SELECT FROM public.plans p LEFT JOIN public.members m ON m.role = p.code AND m.user_id = auth.uid() WHERE p.code = c)",
+            False,
+        ),
+        (
+            "f(c text) RETURNS boolean",
+            "SELECT EXISTS (SELECT FROM public.boards p JOIN public.members m ON m.role = p.title WHERE m.user_id = auth.uid())",
+            False,
+        ),
+        ("f(c text) RETURNS boolean", "SELECT EXISTS (SELECT FROM public.plans p WHERE p.code = c)", False),
+        (
             "f() RETURNS text",
             "SELECT pg_catalog.pg_read_file('/etc/passwd') FROM public.members WHERE user_id = auth.uid()",
             False,
