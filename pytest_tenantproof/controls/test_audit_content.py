@@ -35,7 +35,10 @@ def test_audit_content(catalog: Catalog, findings: Findings) -> None:
     trigger; a hash over the images and the hash before it, read under a lock. The INSERT must fit the table, or every
     audited write fails.
     """
-    for recorder in recorders(catalog):
+    writing = tuple(recorders(catalog))
+    if not writing:
+        findings.not_applicable("no trigger that is understood writes an audit event")
+    for recorder in writing:
         for table, problem in content_problems(catalog, recorder):
             findings.add(table, f"{recorder.function.signature} {problem}")
 

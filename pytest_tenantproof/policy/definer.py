@@ -1,5 +1,6 @@
 """SECURITY DEFINER functions: does the caller learn anything but what is about itself?"""
 
+import re
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -33,6 +34,9 @@ _CALM = frozenset(
     to_char to_date to_json to_jsonb to_timestamp trim unnest upper lag lead dense_rank to_tsvector plainto_tsquery
     """.split()
 )
+
+
+_WRITES = re.compile(r"\s*(insert|update|delete|merge|truncate)\s", re.I)
 
 
 def leak(world: World, trust: Trust, function: Function) -> str:
@@ -194,5 +198,7 @@ def _texts(block: Any) -> list[str]:
 def _parsed(text: str) -> Any:
     if text.lstrip("( \n\t").upper().startswith(("SELECT", "WITH")):
         return statement(text)
+    if _WRITES.match(text):
+        raise NotUnderstood("writes, and only reading can be proven")
     _, assigned, value = text.partition(":=")
     return expression(value if assigned else text)

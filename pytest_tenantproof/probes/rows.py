@@ -5,6 +5,7 @@ constraints that refuse it say what to try next. Parents come first, along the f
 """
 
 import json
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from pytest_tenantproof.probes.values import ident, literal
 
 __all__ = ["NOBODY", "Row", "Rows", "Tenant", "key_of", "owned_tables"]
 
+_RAISED = re.compile(r"PL/pgSQL function ([\w.\"]+\([^)]*\)) line")
 NOBODY = "SELECT set_config('request.jwt.claims', '', true);"
 _OWN = (Kind.TENANT, Kind.MEMBERSHIP, Kind.AUDIT, Kind.DERIVED, Kind.REGISTRY)
 
@@ -303,7 +305,9 @@ def key_of(table: Table) -> tuple[str, ...]:
 
 
 def _why(error: psycopg.Error) -> str:
-    """SQLSTATE and object of a refusal; never the message, which quotes values."""
+    """SQLSTATE and object of a refusal, or the function that raised it; never the message, which quotes values."""
     diag = error.diag
-    names = [name for name in (diag.constraint_name, diag.column_name, diag.datatype_name) if name]
+    raised = _RAISED.match(diag.context or "") if diag.sqlstate == "P0001" else None
+    named = (diag.constraint_name, diag.column_name, diag.datatype_name, raised and raised[1])
+    names = [name for name in named if name]
     return f"{diag.sqlstate or type(error).__name__}" + (f" at {', '.join(names)}" if names else "")

@@ -60,6 +60,8 @@ class Prover:
             "trail": follow,
         }
         self._before: dict[str, frozenset[Finding]] = {}
+        self._stood: dict[str, Outcome] = {}
+        """What each control says of the clone as it is, and what it finds."""
         self._learned: dict[str, Any] = {}
 
     def falsify(self, control: Control, function: Callable[..., None]) -> Falsified:
@@ -99,6 +101,11 @@ class Prover:
             return Tried(untried=f"the fault could not be made ({code or type(error).__name__})")
         if not fault.sql and found.outcome is Outcome.NOT_RUN:
             return Tried(seen=True)
+        given_alone = not fault.sql and not fault.settings
+        if found.outcome is Outcome.NOT_APPLICABLE and (given_alone or self._stood[control.id] is found.outcome):
+            return Tried(untried=f"the control does not apply here: {found.reason}", others=others)
+        if found.outcome is Outcome.NOT_RUN and self._stood[control.id] is found.outcome:
+            return Tried(untried=f"the control cannot tell on a clone: {found.reason}", others=others)
         if found.outcome is Outcome.FAILED and set(found.findings) - before:
             return Tried(seen=True, others=others)
         return Tried(untried=self._without_effect(function, found, before, catalog), others=others)
@@ -109,7 +116,7 @@ class Prover:
         """Why a fault that went unnoticed breaks nothing on this clone; "" where the control missed it."""
         if before and found.outcome is Outcome.FAILED:
             return "the control is red here without it, and it adds nothing"
-        asked = inspect.signature(function).parameters.keys() - {"catalog", "findings"}
+        asked = inspect.signature(function).parameters.keys() - {"catalog", "findings", "declared"}
         if not asked and catalog.settings == self.settings and catalog.snapshot == self.catalog.snapshot:
             return "it changes nothing in this schema"
         if "probes" in asked and self._learned["probes"].problems:
@@ -125,7 +132,8 @@ class Prover:
 
     def _clean(self, control_id: str) -> frozenset[Finding]:
         if control_id not in self._before:
-            self._before[control_id] = frozenset(judge(control_id, self.catalog).findings)
+            found = judge(control_id, self.catalog)
+            self._before[control_id], self._stood[control_id] = frozenset(found.findings), found.outcome
         return self._before[control_id]
 
     @contextlib.contextmanager
@@ -144,7 +152,7 @@ class Prover:
         if control.id not in self._before:
             with rolled_back(self.connection):
                 found = self._judge(control, function, Fault(), self.catalog)
-            self._before[control.id] = frozenset(found.findings)
+            self._before[control.id], self._stood[control.id] = frozenset(found.findings), found.outcome
         return self._before[control.id]
 
     def _catalog(self, fault: Fault) -> Catalog:

@@ -41,6 +41,28 @@ def test_no_control_is_blamed_for_what_was_broken_before(unhardened: Prover) -> 
     assert "is red here without it" in said["TP203"]
 
 
+def test_a_control_that_does_not_apply_here_is_not_blamed(unhardened: Prover) -> None:
+    for control_id in ("TP403", "TP506", "TP509", "TP514", "TP515"):
+        function = functions()[control_id]
+        declared = control_of(function)
+        assert declared is not None
+        found = unhardened.falsify(declared, function)
+        assert found.detected == found.faults, (control_id, found)
+        assert found.untried, control_id
+
+
+def test_a_fault_that_makes_a_control_step_aside_is_missed(unhardened: Prover) -> None:
+    def shy(catalog: Catalog, findings: Findings) -> None:
+        """Looks away."""
+        if "public.anything" in catalog.tables or not catalog.settings.membership_tables:
+            findings.not_applicable("there is something")
+
+    for fault in (Fault("CREATE TABLE public.anything (id int)"), Fault("", settings={"membership_tables": ()})):
+        declared = Control("TP999", "shy", Severity.LOW, "A1", None, "9xx", "Looks away.", (fault,))
+        found = unhardened.falsify(declared, shy)
+        assert (found.faults, found.detected) == (1, 0)
+
+
 def test_a_control_that_sees_nothing_is_found_out(unhardened: Prover) -> None:
     def blind(catalog: Catalog, findings: Findings) -> None:
         """Looks nowhere."""
