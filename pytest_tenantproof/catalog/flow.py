@@ -22,7 +22,7 @@ from pytest_tenantproof.catalog.plpgsql import Body, Node, body_of, branches, qu
 from pytest_tenantproof.catalog.recording import parsed
 from pytest_tenantproof.catalog.values import UNKNOWN, Record, Unknown, Value
 
-__all__ = ["End", "follow", "written"]
+__all__ = ["End", "follow", "has_alias", "written"]
 
 _MOST = 500
 _STALE = "\0stale"
@@ -70,7 +70,12 @@ def _is_plain(function: Function, body: Body) -> bool:
     names = {"new", "old", "found"}
     labels = {str(node.get("label", "")) for _, node in body.walk()}
     shadowed = any(body.variables.count(name) > 1 for name in names)
-    return not (shadowed or names & labels or _ALIAS.search(without_comments(function.body)))
+    return not (shadowed or names & labels or has_alias(function))
+
+
+def has_alias(function: Function) -> bool:
+    """Whether a variable, or NEW or OLD, may have a second name."""
+    return _ALIAS.search(without_comments(function.body)) is not None
 
 
 @cache

@@ -13,7 +13,7 @@ from pytest_tenantproof.catalog.expressions import same_expression
 from pytest_tenantproof.catalog.model import Function, Table
 from pytest_tenantproof.catalog.names import quoted
 from pytest_tenantproof.catalog.tracing import Tracer, returned, returning
-from pytest_tenantproof.controls._queries import is_unique, leaves, names_of, pairs, tables_of
+from pytest_tenantproof.controls._queries import is_only_made, is_unique, leaves, names_of, pairs, tables_of
 
 __all__ = ["Item", "Owned", "Scope", "Side"]
 
@@ -314,14 +314,8 @@ def _is_new(catalog: Catalog, end: Any) -> bool:
         registry = catalog.tables.get(f"{end.relation.schemaname}.{end.relation.relname}")
         column = catalog.tenant_column(registry) if registry and catalog.kind(registry) is Kind.REGISTRY else None
         names = [names_of(target.val)[-1:] for target in returning(end)]
-        return column is not None and names == [[column.name]] and _is_only_made(end)
+        return column is not None and names == [[column.name]] and is_only_made(end)
     return isinstance(end, ast.FuncCall) and end.funcname[-1].sval in _RANDOM
-
-
-def _is_only_made(insert: Any) -> bool:
-    """Whether what an INSERT returns is never a row that was there."""
-    clause = insert.onConflictClause
-    return clause is None or clause.action == enums.OnConflictAction.ONCONFLICT_NOTHING
 
 
 def _is_any(node: Any, texts: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ __all__ = [
     "equalities",
     "expression",
     "inferred",
+    "is_only_made",
     "is_plain",
     "is_unique",
     "leaves",
@@ -143,6 +144,12 @@ def names_of(node: Any) -> list[str]:
     if not isinstance(node, ast.ColumnRef):
         return []
     return [part.sval if isinstance(part, ast.String) else "*" for part in node.fields]
+
+
+def is_only_made(insert: Any) -> bool:
+    """Whether what an INSERT returns is never a row that was there."""
+    clause = insert.onConflictClause
+    return clause is None or clause.action == enums.OnConflictAction.ONCONFLICT_NOTHING
 
 
 def is_unique(table: Table, column: str) -> bool:

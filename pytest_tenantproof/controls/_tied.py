@@ -14,7 +14,7 @@ from pglast.parser import ParseError
 
 from pytest_tenantproof.catalog import Catalog, Kind
 from pytest_tenantproof.catalog.dynamic import fixed_statement
-from pytest_tenantproof.catalog.flow import written
+from pytest_tenantproof.catalog.flow import has_alias, written
 from pytest_tenantproof.catalog.model import Function, Table, Trigger
 from pytest_tenantproof.catalog.names import quoted
 from pytest_tenantproof.catalog.plpgsql import body_of
@@ -29,6 +29,7 @@ from pytest_tenantproof.controls._queries import (
     equalities,
     expression,
     inferred,
+    is_only_made,
     is_plain,
     is_unique,
     leaves,
@@ -83,7 +84,7 @@ class _Reader(Owned):
         if body is None:
             yield None, f"{self.function.signature} cannot be read"
             return
-        targets = set(written(body.block))
+        targets = {None} if has_alias(self.function) else set(written(body.block))
         self.changed = None if None in targets else frozenset(t for t in targets if t)
         self.tracer = Tracer(self.function, self.transitions)
         rows = {
@@ -226,8 +227,8 @@ class _Reader(Owned):
         names = [target.name for target in node.cols or ()] or [column.name for column in table.columns]
         column = self.catalog.tenant_column(table)
         select = node.selectStmt
-        makes = column is not None and (column.name not in names or self.catalog.kind(table) is Kind.REGISTRY)
-        if makes and self.function.returns == "trigger":
+        makes = self.catalog.kind(table) is Kind.REGISTRY and is_only_made(node)
+        if column is not None and (makes or column.name not in names) and self.function.returns == "trigger":
             return True
         if column is None or column.name not in names or select is None:
             return False

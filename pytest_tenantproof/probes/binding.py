@@ -32,6 +32,7 @@ class Binding:
     """Claim paths and settings that carry the tenant and the user. `unproven`: expressions that none satisfied,
     e.g. an accessor that takes a sealed binding; `proven`: whether any other one was.
 
+    `tokens` are settings beside request.jwt.claims that hold all claims as JSON, e.g. hasura.user.
     `wanted` are claims that policies ask of everybody beside the tenant, attackers included.
     `foreign` are settings that the product reads though no gateway sets them: anybody may.
     """
@@ -40,6 +41,7 @@ class Binding:
     tenant_settings: tuple[str, ...] = ()
     user_paths: tuple[Path, ...] = (("sub",),)
     user_settings: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
     unproven: tuple[str, ...] = ()
     proven: bool = False
@@ -59,7 +61,7 @@ class Binding:
     def settings(self, claims: Any, tenant: str = "", user: str = "") -> dict[str, str]:
         """The settings that carry a token, and the tenant and user where settings of their own do."""
         own = dict.fromkeys(self.tenant_settings, tenant) | dict.fromkeys(self.user_settings, user)
-        return {_CLAIMS: json.dumps(claims), **own}
+        return dict.fromkeys((_CLAIMS, *self.tokens), json.dumps(claims)) | own
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,7 +101,8 @@ def bind(connection: psycopg.Connection[Any], catalog: Catalog, tenant: Tenant) 
 
 
 def _untaken(found: Binding, own: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(s for s in own if s not in (*found.tenant_settings, *found.user_settings))
+    taken = {*found.tenant_settings, *found.user_settings, *found.tokens}
+    return tuple(s for s in own if s not in taken)
 
 
 def _mentioned(catalog: Catalog) -> tuple[tuple[Path, ...], tuple[str, ...]]:
@@ -116,7 +119,7 @@ def _mentioned(catalog: Catalog) -> tuple[tuple[Path, ...], tuple[str, ...]]:
 
 
 def _options(found: Binding, what: str, paths: tuple[Path, ...], settings: tuple[str, ...]) -> Iterator[Binding]:
-    """What was found before, then one path more, then one setting more."""
+    """What was found before, then one path more, then one setting more, then a path in a setting that is JSON."""
     yield found
     if what == "tenant":
         yield from (replace(found, tenant_paths=(*found.tenant_paths, p)) for p in paths)
@@ -124,6 +127,11 @@ def _options(found: Binding, what: str, paths: tuple[Path, ...], settings: tuple
     else:
         yield from (replace(found, user_paths=(*found.user_paths, p)) for p in paths)
         yield from (replace(found, user_settings=(*found.user_settings, s)) for s in settings)
+    for more in (replace(found, tokens=(*found.tokens, s)) for s in settings if s not in found.tokens):
+        if what == "tenant":
+            yield from (replace(more, tenant_paths=(*found.tenant_paths, p)) for p in paths)
+        else:
+            yield from (replace(more, user_paths=(*found.user_paths, p)) for p in paths)
 
 
 def _gives(connection: psycopg.Connection[Any], expression: str, binding: Binding, tenant: Tenant, what: str) -> bool:

@@ -1,5 +1,6 @@
 """Who attacks: clients with every kind of claim that a gateway may pass on, and real logins."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -89,6 +90,9 @@ def _attackers(catalog: Catalog, binding: Binding, a: Tenant, b: Tenant, superus
             yield Identity(f"{role} with claims it set itself", role, forged, unsure=True)
 
 
+_SETTING = re.compile(r"[A-Za-z_][\w$]*(\.[A-Za-z_][\w$]*)*", re.ASCII)
+
+
 def _logins(catalog: Catalog, role: str) -> list[str]:
     found = (login.name for login in catalog.gateway_roles if role in catalog.graph.becomes(login.name))
     return [name for name in found if not catalog.is_admin(name)]
@@ -98,7 +102,8 @@ def _clients(binding: Binding, role: str, a: Tenant, b: Tenant) -> Iterator[Iden
     yield owner(binding, role, a)
     yield Identity(f"{role} without claims", role, unsure=True)
     for text in ("{}", "[]", "null", "{tenant"):
-        yield Identity(f"{role} with claims {text}", role, {"request.jwt.claims": text}, unsure=True)
+        given = dict.fromkeys(("request.jwt.claims", *binding.tokens), text)
+        yield Identity(f"{role} with claims {text}", role, given, unsure=True)
     for wrong in (None, "' OR true --", 0, True, {"id": b.id}, [b.id], ""):
         claims = binding.settings(binding.claims(role, wrong, wrong))
         yield Identity(f"{role} with claims of type {type(wrong).__name__}", role, claims, unsure=True)
@@ -111,7 +116,8 @@ def _clients(binding: Binding, role: str, a: Tenant, b: Tenant) -> Iterator[Iden
     for setting in binding.foreign:
         given = {**lawful.settings, setting: b.id}
         yield replace(lawful, name=f"{lawful.name} that sets {setting}", settings=given)
-    legacy = {**lawful.settings, **{f"request.jwt.claim.{name}": b.id for name in names}}
+    # A name such as https://example.com/tenant is none of a setting's.
+    legacy = {**lawful.settings, **{f"request.jwt.claim.{name}": b.id for name in names if _SETTING.fullmatch(name)}}
     yield replace(lawful, name=f"{lawful.name}, contradicted by legacy claims", settings=legacy)
 
 

@@ -224,6 +224,8 @@ LEAVING = (
         "declare a uuid;",
     ),
     _does("perform private.wipe_of(of => new.id, what => new.tenant_id::text)"),
+    _does(f"a.tenant_id := a.id; {INTO} values (new.tenant_id)", "declare a alias for new;"),
+    _does("insert into public.tenants values (new.id, 'x', 'x') on conflict (id) do update set name = new.label"),
     _does("perform private.set_aside(new.id, new.tenant_id)"),
     _does("perform private.uses(new.tenant_id, new.id)"),
     _does(f"execute 'delete from {D} where tenant_id = $2' using new.tenant_id, new.id"),
