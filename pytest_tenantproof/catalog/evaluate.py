@@ -1,6 +1,6 @@
 """What an SQL expression in a trigger function is worth, in a state of its variables and of the rows it looks up."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,7 @@ __all__ = [
     "Row",
     "State",
     "evaluate",
+    "keeps_apart",
     "plain_name",
     "truth",
     "truth_of",
@@ -172,15 +173,21 @@ def _reference(node: Any, at: Moment) -> Value:
 def _cast(node: Any, at: Moment) -> Value:
     """Casts to text, and to the types of the columns compared, keep what differs apart."""
     value = value_of(node.arg, at)
-    name = node.typeName.names[-1].sval
+    name = ".".join(part.sval for part in node.typeName.names).removeprefix("pg_catalog.")
     if value is None or value is UNKNOWN or node.typeName.typmods or node.typeName.arrayBounds:
         return value if value is None else UNKNOWN
     if isinstance(value, Token):
-        kept = ("text", "varchar", *value.types)
-        return value if name in kept else UNKNOWN
+        return value if keeps_apart(node, value.types) else UNKNOWN
     if isinstance(value, str):
         return value if name in ("text", "varchar") else UNKNOWN
     return value if isinstance(value, bool) and name == "bool" else UNKNOWN
+
+
+def keeps_apart(cast: Any, types: Iterable[str]) -> bool:
+    """Whether a cast of what is of one of the types leaves different values different."""
+    name = ".".join(part.sval for part in cast.typeName.names).removeprefix("pg_catalog.")
+    plain = not (cast.typeName.typmods or cast.typeName.arrayBounds)
+    return plain and name in ("text", "varchar", *types)
 
 
 def _null_test(node: Any, at: Moment) -> Truth:

@@ -18,11 +18,20 @@ from pglast.parser import ParseError, scan
 from pytest_tenantproof.catalog.evaluate import Found, Moment, State, evaluate, truth
 from pytest_tenantproof.catalog.model import Function
 from pytest_tenantproof.catalog.names import quoted
-from pytest_tenantproof.catalog.plpgsql import Body, Node, body_of, branches, query, statements_of, without_comments
+from pytest_tenantproof.catalog.plpgsql import (
+    Body,
+    Node,
+    body_of,
+    branches,
+    declared_types,
+    query,
+    statements_of,
+    without_comments,
+)
 from pytest_tenantproof.catalog.recording import parsed
-from pytest_tenantproof.catalog.values import UNKNOWN, Record, Unknown, Value
+from pytest_tenantproof.catalog.values import UNKNOWN, Record, Token, Unknown, Value
 
-__all__ = ["End", "follow", "has_alias", "written"]
+__all__ = ["End", "follow", "has_alias", "returned", "written"]
 
 _MOST = 500
 _STALE = "\0stale"
@@ -33,6 +42,8 @@ _INERT = frozenset(f"PLpgSQL_stmt_{name}" for name in ("assert", "open", "close"
 _READS = frozenset(f"PLpgSQL_stmt_{name}" for name in ("execsql", "dynexecute", "fetch"))
 _DYNAMIC = frozenset({"PLpgSQL_stmt_dynexecute", "PLpgSQL_stmt_dynfors", "PLpgSQL_stmt_call"})
 _TEXTS = {"PLpgSQL_stmt_execsql": "sqlstmt", "PLpgSQL_stmt_perform": "expr", "PLpgSQL_stmt_fors": "query"}
+_KEEPS_ALL = frozenset({"text", "varchar", "character varying", "bool", "boolean", "record", "json", "jsonb"})
+_WHOLE = frozenset({"uuid", "int", "integer", "bigint", "smallint", "numeric", "int2", "int4", "int8"})
 _NAME = r'("(?:[^"]|"")+"|\w+)'
 _TARGET = re.compile(rf"\s*{_NAME}(?:\s*\.\s*{_NAME})?\s*(?::=|=)(.*)", re.S)
 _ALIAS = re.compile(r"\balias\s+for\b", re.I)
@@ -54,7 +65,7 @@ class _NotUnderstood(Exception):
 
 def follow(function: Function, at: Moment) -> tuple[End, ...] | None:
     """Every end that a trigger function may come to from `at.state`: new, old and tg_*. None where nobody can tell."""
-    body, words = body_of(function), _returned(function)
+    body, words = body_of(function), returned(function)
     if body is None or words is None or not _is_plain(function, body):
         return None
     paths = _Paths(at, words)
@@ -79,7 +90,7 @@ def has_alias(function: Function) -> bool:
 
 
 @cache
-def _returned(function: Function) -> Mapping[int, str] | None:
+def returned(function: Function) -> Mapping[int, str] | None:
     """What each RETURN gives, by the identity of its node: trees do not tell NEW, OLD and other rows apart."""
     body = body_of(function)
     try:
@@ -104,16 +115,28 @@ def _variables(function: Function, body: Body, at: Moment) -> dict[str, Value]:
     counted = Counter(name for name in body.variables if name and name not in at.state and name != "found")
     found: dict[str, Value] = {"found": False}
     declared = [token.name for token in scan(function.body) if token.name in ("DECLARE", "BEGIN_P")]
-    texts = dict(body.defaults)
+    texts, typed = dict(body.defaults), declared_types(function.body)
     for name, times in counted.items():
-        if times > 1:
+        if times > 1 or (name.lower() in typed and not _is_kept_by(typed[name.lower()], at)):
             found[name] = Unknown.SHADOWED
         elif "DECLARE" in declared[1:]:
             found[name] = UNKNOWN
         else:
             now = replace(at, state={**at.state, **found})
             found[name] = evaluate(texts[name.lower()], now) if name.lower() in texts else None
-    return found
+    # A label before a variable, of a block or the function itself, may be what a query's alias seems to be.
+    labels = {str(node.get("label", "")) for _, node in body.walk()} | {function.name.rpartition(".")[2].strip('"')}
+    return {**found, **dict.fromkeys(labels - {""}, UNKNOWN)}
+
+
+def _is_kept_by(type_: str, at: Moment) -> bool:
+    """Whether a variable of that type keeps apart what differs: others round, cut, or read two texts as one value."""
+    rows = [row for row in (*at.state.values(), at.row and at.row.held) if isinstance(row, Record)]
+    values = [(name, value) for row in rows for name, value in row.fields]
+    types = {known for _, value in values if isinstance(value, Token) for known in value.types}
+    if type_.endswith("%type"):
+        return type_.removesuffix("%type").rpartition(".")[2] in {name for name, _ in values}
+    return type_ in _KEEPS_ALL or type_ in types or (type_ in _WHOLE and types <= {"uuid", "int2", "int4", "int8"})
 
 
 class _Paths:

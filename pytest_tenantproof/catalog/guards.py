@@ -11,12 +11,13 @@ from functools import cache
 from itertools import product
 
 from pytest_tenantproof.catalog.evaluate import Moment, Row, truth
-from pytest_tenantproof.catalog.flow import follow
+from pytest_tenantproof.catalog.flow import follow, returned
 from pytest_tenantproof.catalog.lookups import looked_up
 from pytest_tenantproof.catalog.model import Column, Function, Table, Trigger
+from pytest_tenantproof.catalog.plpgsql import assignments
 from pytest_tenantproof.catalog.values import Record, Token, Value
 
-__all__ = ["Aim", "keeps", "lets_through"]
+__all__ = ["Aim", "keeps", "lets_through", "rewrites"]
 
 _ASKS = re.compile(r"\btg_(?!op\b|when\b|level\b)", re.I)
 _ANOTHER = "\0"
@@ -26,6 +27,9 @@ _ALIASES = {"integer": "int4", "bigint": "int8", "smallint": "int2", "character 
 def keeps(trigger: Trigger, function: Function | None, table: Table, column: Column) -> bool:
     """Whether a row trigger on UPDATE refuses each change of the column or, before the write, puts it back."""
     if function is None or trigger.level != "ROW" or "UPDATE" not in trigger.events:
+        return False
+    # An UPDATE that moves a row into another partition fires AFTER DELETE and AFTER INSERT, and no AFTER UPDATE.
+    if trigger.timing != "BEFORE" and (table.kind == "partitioned" or table.is_partition):
         return False
     same = (("tg_op", "UPDATE"), ("tg_when", trigger.timing), ("tg_level", trigger.level))
     rest = (function, column.name, _type(column), _is_present(column))
@@ -54,7 +58,7 @@ def _keeps_as(use: "_Use", function: Function, column: str, new: Value, old: Val
         return new == old or ends == ()
     if ends is None:
         return False
-    return all(word in ("null", "old") or (word == "new" and row.get(column) == old) for word, row in ends)
+    return all(word == "null" or (word in ("new", "old") and row.get(column) == old) for word, row in ends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +70,31 @@ class _Use:
     state: tuple[tuple[str, Value], ...]
 
 
+@cache
+def rewrites(function: Function, column: str) -> tuple[str, ...]:
+    """What a BEFORE trigger's function may put into a column of the row, NEW or another one that it returns."""
+    found = list(assignments(function, column))
+    for word in sorted({*(returned(function) or {}).values()} - {"", "new", "old", "null"}):
+        if word.isidentifier():
+            found += [value for value in assignments(function, column, word) if value.lower() not in ("new", "old")]
+        else:
+            found.append(word)
+    return tuple(found)
+
+
 def _is_present(column: Column) -> bool:
     return column.not_null and column.not_null_valid
 
 
 def _ends(when: str, function: Function, at: Moment) -> tuple[tuple[str, Record], ...] | None:
-    """What the trigger may leave behind: (what it returns, NEW). None where that cannot be told."""
+    """What the trigger may leave behind: (what it returns, OLD for "old", else NEW). None where that cannot be told."""
     starts = truth(when, at) if when else True
     unasked = ("new", at.state["new"])
     ends = follow(function, at) if starts is not False and starts is not None else ()
     if ends is None:
         return None
-    found = tuple((end.word, end.state["new"]) for end in ends) + ((unasked,) if starts is not True else ())
+    left = tuple((end.word, end.state["old" if end.word == "old" else "new"]) for end in ends)
+    found = left + ((unasked,) if starts is not True else ())
     return tuple((word, row if isinstance(row, Record) else Record()) for word, row in found)
 
 
@@ -152,7 +169,9 @@ def lets_through(trigger: Trigger, function: Function, table: Table, aim: Aim, t
         for event, old in _befores(aim):
             state = _state(trigger, table, event) | {"new": _record(new), "old": old}
             ends = _ends(trigger.when, function, Moment(state, looked_up, row, tables, schemas))
-            if ends is None or not all(_is_aligned(trigger, new, aim, case, *end) for end in ends):
+            if ends is None or not all(
+                end == ("old", old) or _is_aligned(trigger, new, aim, case, *end) for end in ends
+            ):
                 return f"{case.what} on {event}"
     return ""
 
@@ -186,7 +205,7 @@ def _record(fields: Mapping[str, Value]) -> Record:
 def _is_aligned(trigger: Trigger, new: Mapping[str, Value], aim: Aim, case: _Case, word: str, row: Record) -> bool:
     """Whether what is left behind is no row, or one whose reference is fine."""
     if trigger.timing == "BEFORE":
-        if word in ("null", "old"):
+        if word == "null":
             return True
         if word != "new":
             return False

@@ -14,6 +14,7 @@ from pytest_tenantproof.catalog.evaluate import (
     Moment,
     Outcome,
     Row,
+    keeps_apart,
     plain_name,
     truth_of,
     value_of,
@@ -185,7 +186,7 @@ def _is_pinned(where: Any, arm: _Arm, at: Moment) -> bool:
     keys = {name for name, base in arm.columns if base in at.row.keys}
     scoped = replace(arm, held=_BLANK).scoped(at)
     for one, other in ((where.lexpr, where.rexpr), (where.rexpr, where.lexpr)):
-        one = one.arg if isinstance(one, ast.TypeCast) else one
+        one = one.arg if isinstance(one, ast.TypeCast) and keeps_apart(one, at.row.at.types) else one
         if isinstance(one, ast.ColumnRef) and _column_of(one, scoped) in keys and value_of(other, scoped) == at.row.at:
             return True
     return False

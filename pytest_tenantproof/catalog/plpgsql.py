@@ -15,8 +15,10 @@ from pytest_tenantproof.catalog.names import quoted
 
 __all__ = [
     "Body",
+    "assignments",
     "body_of",
     "branches",
+    "declared_types",
     "exit_of",
     "into",
     "parsed",
@@ -29,6 +31,7 @@ __all__ = [
 
 Node = dict[str, Any]
 _ERROR_LEVEL = 21
+_AFTER_TYPE = frozenset({"not", "collate", "default", ":=", "=", ";", ":"})
 
 _EXITS = re.compile(
     r"\b(net\.http_\w+|http(_get|_post|_put|_delete|_head|_patch)?\s*\(|extensions\.http\w*|dblink\w*\s*\(|pg_notify\s*\("
@@ -134,6 +137,29 @@ def _redeclared(body: str, type_: Callable[[str], str]) -> str:
                 text += body[done : tokens[start].start] + type_(_word(body, tokens, last, as_is=True))
                 done = tokens[last].end + 1
     return text + body[done:]
+
+
+@cache
+def declared_types(body: str) -> Mapping[str, str]:
+    """The type of each declared variable, in lower case and without spaces but between words."""
+    try:
+        tokens = scan(body)
+    except ParseError:
+        return {}
+    found, declaring = dict[str, str](), False
+    for place, token in enumerate(tokens):
+        if token.name in ("DECLARE", "BEGIN_P"):
+            declaring = token.name == "DECLARE"
+        if not declaring or token.name not in ("DECLARE", "ASCII_59"):
+            continue
+        start = place + (3 if _word(body, tokens, place + 2) == "constant" else 2)
+        last = start
+        while last < len(tokens) and _word(body, tokens, last) not in _AFTER_TYPE:
+            last += 1
+        if start < last < len(tokens):
+            text = " ".join(body[tokens[start].start : tokens[last].start].lower().split())
+            found[_word(body, tokens, place + 1).strip('"')] = re.sub(r"\s*([.%(),])\s*", r"\1", text)
+    return found
 
 
 def _name(tokens: Sequence[Any], place: int) -> str:
@@ -255,21 +281,21 @@ def into(node: Node) -> tuple[str, ...]:
 
 
 @cache
-def assignments(function: Function, column: str) -> tuple[str, ...]:
-    """What the function assigns to NEW.column."""
-    return tuple(_assignments(function, column))
+def assignments(function: Function, column: str, row: str = "new") -> tuple[str, ...]:
+    """What the function assigns to NEW.column, or to that of another row's variable, or to all of it."""
+    return tuple(_assignments(function, f"{row}.{column}".lower(), row))
 
 
-def _assignments(function: Function, column: str) -> Iterator[str]:
+def _assignments(function: Function, field_: str, row: str) -> Iterator[str]:
     body = body_of(function)
     for kind, node in body.walk() if body else ():
         if kind == "PLpgSQL_stmt_assign":
             target, _, value = query(node, "expr").partition(":=")
             if not value:
                 target, _, value = query(node, "expr").partition("=")
-            if target.strip().lower().replace('"', "") in (f"new.{column}".lower(), "new"):
+            if target.strip().lower().replace('"', "") in (field_, row):
                 yield value.strip()
-        elif f"new.{column}".lower() in into(node) or "new" in into(node):
+        elif field_ in into(node) or row in into(node):
             yield query(node, "sqlstmt") or query(node, "query") or "a query"
 
 

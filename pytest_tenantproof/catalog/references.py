@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from pytest_tenantproof.catalog.guards import Aim, lets_through
+from pytest_tenantproof.catalog.guards import Aim, lets_through, rewrites
 from pytest_tenantproof.catalog.model import Function, Table, Trigger
 from pytest_tenantproof.catalog.plpgsql import body_of, query, without_comments
 from pytest_tenantproof.config import Reference
@@ -29,7 +29,7 @@ def reference_problems(
         detail = f"no trigger checks that {column} names a row of the same tenant in {targets}{instead}"
         yield Finding(table.name, detail)
         return
-    weaknesses = [tuple(_weaknesses(t, functions[t.function], table, aims, catalog)) for t in candidates]
+    weaknesses = [tuple(_weaknesses(t, functions, table, aims, catalog)) for t in candidates]
     if all(weaknesses):
         for trigger, found in zip(candidates, weaknesses, strict=True):
             for weakness in found:
@@ -54,8 +54,13 @@ def _bare(table: str) -> str:
 
 
 def _weaknesses(
-    trigger: Trigger, function: Function, table: Table, aims: Sequence[Aim], catalog: Mapping[str, Table]
+    trigger: Trigger,
+    functions: Mapping[str, Function],
+    table: Table,
+    aims: Sequence[Aim],
+    catalog: Mapping[str, Table],
 ) -> Iterator[str]:
+    function = functions[trigger.function]
     involved = {name for aim in aims for name in (aim.column.name, aim.tenant.name, aim.discriminator) if name}
     if trigger.enabled not in ("origin", "always"):
         yield f"is {trigger.enabled}"
@@ -71,6 +76,13 @@ def _weaknesses(
         if passed := lets_through(trigger, function, table, aim, catalog):
             when = f" where {aim.discriminator} is {aim.kind!r}" if aim.discriminator else ""
             yield f"{function.signature} does not provably refuse {passed} of {aim.target.name}{when}"
+    for later in table.triggers if trigger.timing == "BEFORE" else ():
+        changes = functions.get(later.function) if later.timing == "BEFORE" and later.level == "ROW" else None
+        if changes and later.name > trigger.name and later.enabled != "disabled":
+            for name in sorted({n for aim in aims for n in (aim.column.name, aim.discriminator) if n}):
+                kept = (f"new.{name}", f"old.{name}")
+                if any(value.lower() not in kept for value in rewrites(changes, name)):
+                    yield f"{later.name} changes {name} after it"
     for kind, node in body.walk():
         if kind == "PLpgSQL_stmt_raise":
             options = (option["PLpgSQL_raise_option"]["expr"] for option in node.get("options", ()))

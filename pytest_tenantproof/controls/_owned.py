@@ -8,7 +8,7 @@ from pglast import ast, enums
 from pglast.stream import RawStream
 
 from pytest_tenantproof.catalog import Catalog, Kind
-from pytest_tenantproof.catalog.evaluate import ROW_TO_JSON, plain_name
+from pytest_tenantproof.catalog.evaluate import ROW_TO_JSON, keeps_apart, plain_name
 from pytest_tenantproof.catalog.expressions import same_expression
 from pytest_tenantproof.catalog.model import Function, Table
 from pytest_tenantproof.catalog.names import quoted
@@ -16,6 +16,8 @@ from pytest_tenantproof.catalog.tracing import Tracer, returned, returning
 from pytest_tenantproof.controls._queries import is_only_made, is_unique, leaves, names_of, pairs, tables_of
 
 __all__ = ["Item", "Owned", "Scope", "Side"]
+
+_EXACT = ("uuid", "int2", "int4", "int8", "numeric")
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +62,12 @@ class Owned:
     def trusted(self) -> tuple[str, ...]:
         return tuple(self.catalog.settings.trusted_tenant_expressions)
 
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """Schemas where a name without one may be found."""
+        path = (self.function.setting("search_path") or "").replace('"', "").split(",")
+        return (*(schema.strip() for schema in path), *self.catalog.settings.schemas)
+
     def relation(self, item: Any, scope: Scope) -> Item:
         if not item.schemaname:
             for level in scope:
@@ -67,9 +75,7 @@ class Owned:
                     return level[f"with {item.relname}"]
             if item.relname in self.transitions:
                 return Item(self.table, tied=True)
-        path = (self.function.setting("search_path") or "").replace('"', "").split(",")
-        searched = (*(schema.strip() for schema in path), *self.catalog.settings.schemas)
-        schemas = (item.schemaname,) if item.schemaname else searched
+        schemas = (item.schemaname,) if item.schemaname else self.searched
         names = (f"{quoted(schema)}.{quoted(item.relname)}" for schema in schemas if schema)
         return Item(next((self.catalog.tables[name] for name in names if name in self.catalog.tables), None))
 
@@ -84,8 +90,8 @@ class Owned:
         return any(self.catalog.kind_of(name) in kinds for name in names)
 
     def column(self, node: Any, scope: Scope) -> tuple[Item, str] | None:
-        """The FROM item, NEW or OLD whose column an expression is."""
-        while isinstance(node, ast.TypeCast):
+        """The FROM item, NEW or OLD whose column an expression is. A cast that makes two values one is none of it."""
+        while isinstance(node, ast.TypeCast) and keeps_apart(node, _EXACT):
             node = node.arg
         names = names_of(node)
         if len(names) == 2:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pglast import ast, enums
 
+from pytest_tenantproof.catalog.evaluate import plain_name
 from pytest_tenantproof.catalog.model import Constraint, Table
 from pytest_tenantproof.catalog.recording import parsed
 
@@ -23,6 +24,7 @@ __all__ = [
     "names_of",
     "pairs",
     "parts",
+    "shared",
     "tables_of",
     "target_of",
     "texts_of",
@@ -98,7 +100,7 @@ def equalities(node: Any) -> Iterator[tuple[Any, Any]]:
     a row of it."""
     if isinstance(node, ast.SubLink) and node.subLinkType == enums.SubLinkType.ANY_SUBLINK and not node.operName:
         yield node.testexpr, ast.SubLink(subLinkType=enums.SubLinkType.EXPR_SUBLINK, subselect=node.subselect)
-    if not isinstance(node, ast.A_Expr) or node.name[-1].sval != "=":
+    if not isinstance(node, ast.A_Expr) or plain_name(node.name) != "=":
         return
     if node.kind == enums.A_Expr_Kind.AEXPR_IN:
         yield node.lexpr, ast.CoalesceExpr(args=node.rexpr)
@@ -107,6 +109,22 @@ def equalities(node: Any) -> Iterator[tuple[Any, Any]]:
     elif node.kind == enums.A_Expr_Kind.AEXPR_OP:
         both = isinstance(node.lexpr, ast.RowExpr) and isinstance(node.rexpr, ast.RowExpr)
         yield from zip(node.lexpr.args, node.rexpr.args, strict=False) if both else [(node.lexpr, node.rexpr)]
+
+
+def shared(join: Any) -> list[Any]:
+    """What USING asks for, where two tables are joined."""
+    sides = (join.larg, join.rarg)
+    if not all(isinstance(side, ast.RangeVar) for side in sides):
+        return []
+    aliases = [side.alias.aliasname if side.alias else side.relname for side in sides]
+    return [
+        ast.A_Expr(
+            enums.A_Expr_Kind.AEXPR_OP,
+            (ast.String(sval="="),),
+            *(ast.ColumnRef(fields=(ast.String(sval=alias), column)) for alias in aliases),
+        )
+        for column in join.usingClause or ()
+    ]
 
 
 def is_plain(node: Any) -> bool:

@@ -34,6 +34,7 @@ from pytest_tenantproof.controls._queries import (
     is_unique,
     leaves,
     parts,
+    shared,
     tables_of,
     target_of,
     texts_of,
@@ -47,7 +48,11 @@ __all__ = ["Judged", "Untied", "untied"]
 _STATEMENTS = (ast.SelectStmt, ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt, ast.MergeStmt)
 _LEAVES = (ast.ColumnRef, ast.A_Const, ast.ParamRef, ast.TypeName, ast.String)
 """Most of a tree, and nothing is asked in them."""
-_RUNS_TEXT = frozenset({"query_to_xml", "query_to_xml_and_xmlschema", "cursor_to_xml", "table_to_xml", "schema_to_xml"})
+_RUNS_TEXT = frozenset(
+    {f"{kind}_to_xml" for kind in ("query", "cursor", "table", "schema", "database")}
+    | {f"{kind}_to_xml_and_xmlschema" for kind in ("query", "table", "schema", "database")}
+    | {"ts_stat", "ts_rewrite", "crosstab", "connectby", "xpath_table"}
+)
 _Join = tuple[Any, Sequence[Item] | None]
 """A condition, and the only items whose rows it limits (an outer join's)."""
 _Asked = tuple[Side, Side, Sequence[Item] | None]
@@ -187,7 +192,7 @@ class _Reader(Owned):
             right = self._from(item.rarg, level, scope, joins, queries)
             limited = {"JOIN_INNER": None, "JOIN_LEFT": right, "JOIN_RIGHT": left}
             if item.jointype.name in limited:
-                joins += [(part, limited[item.jointype.name]) for part in parts(item.quals)]
+                joins += [(part, limited[item.jointype.name]) for part in (*parts(item.quals), *shared(item))]
             return left + right
         item = item.relation if isinstance(item, ast.RangeTableSample) else item
         alias = item.alias.aliasname if getattr(item, "alias", None) else getattr(item, "relname", f"?{len(level)}")
@@ -255,10 +260,12 @@ class _Reader(Owned):
         parts_ = [part.sval for part in node.funcname]
         if parts_[-1] in _RUNS_TEXT or parts_[-1].startswith("dblink"):
             yield None, f"{self.function.signature} runs SQL made at run time"
-        name = ".".join(map(quoted, parts_))
+        paths = [parts_] if len(parts_) > 1 else [[schema, *parts_] for schema in self.searched if schema]
+        names = [".".join(map(quoted, path)) for path in paths]
         settings = self.catalog.settings
-        trusted = any(f"{name}(" in text for text in (*self.trusted, *settings.trusted_user_expressions))
-        for called in () if trusted else self.catalog.functions_by_name.get(name, ()):
+        trusted = (*self.trusted, *settings.trusted_user_expressions)
+        names = [name for name in names if not any(f"{name}(" in text for text in trusted)]
+        for called in (f for name in names for f in self.catalog.functions_by_name.get(name, ())):
             proven = called.security_definer and is_caller_bound(self.catalog, called)
             if called.extension or proven or called.language not in ("sql", "plpgsql"):
                 continue

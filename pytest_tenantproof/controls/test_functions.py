@@ -4,6 +4,7 @@ import re
 
 from pytest_tenantproof.catalog import Catalog, Kind
 from pytest_tenantproof.catalog.dynamic import runs_callers_sql
+from pytest_tenantproof.catalog.evaluate import ROW_TO_JSON
 from pytest_tenantproof.catalog.model import Function
 from pytest_tenantproof.catalog.plpgsql import body_of, exit_of, without_comments
 from pytest_tenantproof.control import Findings, control, falsified_by
@@ -276,13 +277,17 @@ def test_nothing_built_in_is_replaced(catalog: Catalog, findings: Findings) -> N
     """An operator with a better-matching signature wins over the built-in one wherever the path is not pinned.
 
     A cast between built-in types changes what every comparison means from then on, and a type by a built-in one's
-    name what a column, an argument or a cast is that somebody declares under another path.
+    name what a column, an argument or a cast is that somebody declares under another path. A function called to_jsonb
+    that takes one table's rows is called for these in place of the built-in one.
     """
     for operator in catalog.snapshot.operators:
         schema = operator.name.partition(".")[0]
         if schema in {*catalog.settings.exposed, *catalog.settings.schemas} or not catalog.is_admin(operator.owner):
             name = f"{operator.name} ({operator.left}, {operator.right})"
             findings.add(name, f"is defined by {operator.function}, and can take a built-in operator's place")
+    for function in catalog.own_functions:
+        if function.name.rpartition(".")[2] in ROW_TO_JSON:
+            findings.add(function, "is called in place of the built-in one, which takes any type, for rows of its own")
     own = {type_.name for type_ in catalog.snapshot.types}
     for cast in catalog.snapshot.casts:
         if not {cast.source, cast.target} & own:

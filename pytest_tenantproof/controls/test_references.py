@@ -182,7 +182,8 @@ def test_declared_references_are_enforced(catalog: Catalog, findings: Findings) 
 
     The trigger must fire for each row, on INSERT and UPDATE, on every column involved, and be enabled. Every way
     through its function is followed for each kind of target: a key that finds another tenant's row, a row of no
-    tenant, or none must raise (before the write, no row may be returned). What is not understood may do anything.
+    tenant, or none must raise (before the write, no row may be returned), and no later trigger may change the key.
+    What is not understood may do anything.
     """
     for reference in catalog.settings.references:
         name, _, column = reference.column.rpartition(".")

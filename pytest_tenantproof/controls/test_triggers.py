@@ -5,9 +5,8 @@ from collections.abc import Iterator
 
 from pytest_tenantproof.catalog import Catalog, Kind
 from pytest_tenantproof.catalog.expressions import same_expression
-from pytest_tenantproof.catalog.guards import keeps
+from pytest_tenantproof.catalog.guards import keeps, rewrites
 from pytest_tenantproof.catalog.model import Table, Trigger
-from pytest_tenantproof.catalog.plpgsql import assignments
 from pytest_tenantproof.catalog.references import enforcers
 from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._maps import INTEGRITY
@@ -52,7 +51,8 @@ def test_tenant_is_immutable(catalog: Catalog, findings: Findings) -> None:
     Policies stop a client; roles that bypass row security need a row trigger on UPDATE that raises when the
     tenant changes, or (BEFORE) puts it back or returns no row. Every way through its function is followed, and its
     WHEN: a condition that is not understood may hold or not, a handler may catch what was raised, and ASSERT can be
-    switched off. Needed wherever a client or back-end role may update the column.
+    switched off. A partitioned table needs a trigger BEFORE the write: a row that moves to another partition fires no
+    AFTER UPDATE. Needed wherever a client or back-end role may update the column.
     """
     for table in catalog.tenant_tables:
         column = catalog.tenant_column(table)
@@ -117,7 +117,8 @@ def _lone_guards(catalog: Catalog) -> Iterator[tuple[Table, Trigger]]:
 )
 @falsified_by("{add_rewriting_trigger}", also=("TP901",))
 def test_no_trigger_rewrites_the_tenant(catalog: Catalog, findings: Findings) -> None:
-    """A BEFORE trigger that assigns the tenant runs after checks that sort before it, and past every policy.
+    """A BEFORE trigger that assigns the tenant, or returns another row, runs after checks that sort before it, and
+    past every policy.
 
     Assigning the caller's own tenant (a trusted expression) or the old value is fine.
     """
@@ -130,7 +131,7 @@ def test_no_trigger_rewrites_the_tenant(catalog: Catalog, findings: Findings) ->
             if column is None or function is None or trigger.timing != "BEFORE" or trigger.level != "ROW":
                 continue
             allowed = (*trusted, f"old.{column.name}", f"new.{column.name}", *_guarded(trusted, column.name))
-            for value in assignments(function, column.name):
+            for value in rewrites(function, column.name):
                 if not any(same_expression(value, text) for text in allowed):
                     findings.add(table, f"trigger {trigger.name} assigns {column.name} by {function.signature}")
 

@@ -49,6 +49,12 @@ KEEPING = (
     " end if; return new; end",
     f"begin if old.tenant_id not in (new.tenant_id) then {R} end if; return new; end",
     f"begin if not (old.tenant_id = any (array[new.tenant_id])) then {R} end if; return new; end",
+    "declare was text; now constant varchar := new.tenant_id; begin was := old.tenant_id;"
+    f" if was <> now then {R} end if; return new; end",
+    f"declare was record; begin was := old; if was.tenant_id <> new.tenant_id then {R} end if; return new; end",
+    f"declare was public.units.tenant_id%type := old.tenant_id; begin if was <> new.tenant_id then {R} end if;"
+    " return new; end",
+    "begin old.label := new.label; new := old; return old; end",
 )
 
 MOVING = (
@@ -78,6 +84,18 @@ MOVING = (
     f"begin if {CHANGED} then raise notice 'no'; end if; return new; end",
     f"begin if {CHANGED} then raise warning 'no'; end if; return new; end",
     f"begin assert {SAME}; return new; end",
+    "begin old.tenant_id := new.tenant_id; return old; end",
+    "begin old := new; return old; end",
+    f'declare was "char" := old.tenant_id; now "char" := new.tenant_id; begin if was <> now then {R} end if;'
+    " return new; end",
+    'declare was "char"; begin declare now "char"; begin was := old.tenant_id; now := new.tenant_id;'
+    f" if was <> now then {R} end if; end; return new; end",
+    f"declare was app.short := old.tenant_id; now app.short := new.tenant_id; begin if was <> now then {R} end if;"
+    " return new; end",
+    f"declare a public.messages; b public.messages; begin a := old; b := new; if a.tenant_id <> b.tenant_id then {R}"
+    " end if; return new; end",
+    f"begin if new.tenant_id::app.varchar <> old.tenant_id::app.varchar then {R} end if; return new; end",
+    f"begin if new.tenant_id::text::varchar(8) <> old.tenant_id::text::varchar(8) then {R} end if; return new; end",
     f"begin for i in 1..0 loop {FREEZE} end loop; return new; end",
     f"begin while new.label = 'x' loop {FREEZE} end loop; return new; end",
     f"begin loop exit when new.label = 'x'; {FREEZE} end loop; return new; end",
@@ -122,6 +140,10 @@ UNCHANGED = (
 )
 
 ALIGNING = (
+    _aligned(
+        f"{LOOK.replace('u.id = new.subject_id', 'u.id::text = new.subject_id::text')} {COMPARE}",
+        "<<main>> declare t public.units.tenant_id%type;",
+    ),
     _aligned(f"{LOOK} {COMPARE}"),
     _aligned(f"{LOOK} if t is null or t <> new.tenant_id then {R} end if;"),
     _aligned(f"{LOOK} if not found or t <> new.tenant_id then {R} end if;"),
@@ -184,6 +206,12 @@ ALIGNING = (
 
 MISALIGNED = (
     "begin return new; end",
+    "begin old := new; return old; end",
+    _aligned(
+        f"{LOOK} {COMPARE}", "#variable_conflict use_variable <<u>> declare t uuid; tenant_id uuid := new.tenant_id;"
+    ),
+    _aligned(f"{LOOK.replace('u.id =', 'u.id::char(1) =')} {COMPARE}"),
+    _aligned(f"{LOOK} b := new.tenant_id; if t is distinct from b then {R} end if;", 'declare t "char"; b "char";'),
     _aligned(f"{LOOK.replace('new.', 'old.')} {COMPARE}"),
     _aligned(
         f"{LOOK.replace('unit', 'message', 1)} if t is not null and t is distinct from new.tenant_id then {R} end if;"

@@ -24,6 +24,9 @@ FALSE_SOURCES = (
 )
 
 STAYING = (
+    _does(f"perform 1 from {U} u join {M} m using (tenant_id) where u.tenant_id = new.tenant_id"),
+    _does(f"delete from {M} where tenant_id = any (array[new.tenant_id])"),
+    _does(f"delete from {M} where tenant_id::text = new.tenant_id::text"),
     _does(f"update {D} d set budget = 0 where d.id = new.development_id"),
     _does(f"update {D} set budget = 0 where tenant_id = new.tenant_id and name = new.label"),
     _does(f"update {U} set label = 'x' where id = new.id"),
@@ -108,6 +111,14 @@ STAYING = (
 )
 
 LEAVING = (
+    _does(f"perform 1 from {U} u join {M} m using (id) where u.tenant_id = new.tenant_id"),
+    _does(f"perform 1 from {U} u left join {M} m using (tenant_id) where m.tenant_id = new.tenant_id"),
+    _does(f"delete from {M} m where m.tenant_id = any (array[new.tenant_id, m.tenant_id])"),
+    _does(f"delete from {M} where tenant_id::text::varchar(1) = new.tenant_id::text::varchar(1)"),
+    _does(f"delete from {M} where tenant_id::text::name = new.tenant_id::text::name"),
+    _does(f"delete from {M} where tenant_id operator(private.=) new.tenant_id"),
+    _does("perform word from ts_stat('select to_tsvector(body) from public.messages')"),
+    _does("perform database_to_xml(true, true, '')"),
     _does(f"delete from {M} where tenant_id::text = n ->> 'tenant_id'", "declare n jsonb := private.to_jsonb(new);"),
     _does("perform private.tidy(new.id)"),
     _does(f"update {D} set tenant_id = new.tenant_id where id = new.development_id"),
