@@ -9,6 +9,7 @@ from pytest_tenantproof.catalog.guards import keeps, rewrites
 from pytest_tenantproof.catalog.model import Table, Trigger
 from pytest_tenantproof.catalog.references import enforcers
 from pytest_tenantproof.control import Findings, control, falsified_by
+from pytest_tenantproof.controls._bound import writers
 from pytest_tenantproof.controls._maps import INTEGRITY
 from pytest_tenantproof.model import Severity
 
@@ -23,17 +24,6 @@ def _fires(trigger: Trigger, column: str) -> bool:
         and not trigger.deferrable
         and (not trigger.columns or column in trigger.columns)
     )
-
-
-def _writers(catalog: Catalog, table: Table, column: str) -> list[str]:
-    """Client, service and scoped roles that may update the tenant column."""
-    s = catalog.settings
-    root = catalog.root_of(table)
-    grants = [*table.grants, *(g for c in table.columns if c.name == column for g in c.grants)]
-    grants += root.grants if root is not table else ()
-    grants = [grant for grant in grants if grant.privilege == "UPDATE"]
-    roles = (*catalog.client_roles, *s.service_roles, *s.scoped_roles)
-    return [role for role in roles if catalog.usable(table.schema, role) and catalog.graph.granted(grants, role)]
 
 
 @control(
@@ -56,7 +46,7 @@ def test_tenant_is_immutable(catalog: Catalog, findings: Findings) -> None:
     """
     for table in catalog.tenant_tables:
         column = catalog.tenant_column(table)
-        if column is None or column.generated or not _writers(catalog, table, column.name):
+        if column is None or column.generated or not writers(catalog, table, column.name):
             continue
         live = [t for t in table.triggers if _fires(t, column.name)]
         if not any(keeps(t, catalog.functions.get(t.function), table, column) for t in live):

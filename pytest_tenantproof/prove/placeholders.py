@@ -7,6 +7,7 @@ from pytest_tenantproof.catalog.guards import keeps
 from pytest_tenantproof.catalog.model import Column, Table
 from pytest_tenantproof.catalog.names import LOOKUPS, quoted, singular
 from pytest_tenantproof.catalog.references import enforcers
+from pytest_tenantproof.controls._bound import writers
 from pytest_tenantproof.prove.audit_placeholders import audit_placeholders
 
 __all__ = ["fill", "placeholders"]
@@ -61,7 +62,20 @@ def _sample(catalog: Catalog) -> Table:
 
 def _text(table: Table) -> Column | None:
     keyed = {name for c in table.constraints if c.kind in ("foreign", "primary") for name in c.columns}
+    # What is unique by itself may be a token that nobody can guess.
+    keyed |= {index.columns[0] for index in table.indexes if index.unique and len(index.columns) == 1}
     return next((c for c in table.columns if c.type.startswith(_TEXT) and c.name not in keyed), None)
+
+
+def _guards(catalog: Catalog, first: Table) -> Iterator[tuple[Table, list[str]]]:
+    """The triggers that keep the tenant of each table where somebody may change it: of `first` before others."""
+    for table in (first, *(t for t in catalog.tenant_tables if t is not first and not t.is_partition)):
+        column = catalog.tenant_column(table)
+        if column is None or not writers(catalog, table, column.name):
+            continue
+        keeping = (t for t in table.triggers if keeps(t, catalog.functions.get(t.function), table, column))
+        if names := [quoted(trigger.name) for trigger in keeping]:
+            yield table, names
 
 
 def _tables(catalog: Catalog) -> Iterator[tuple[str, str]]:
@@ -86,11 +100,10 @@ def _tables(catalog: Catalog) -> Iterator[tuple[str, str]]:
         (Kind.GLOBAL, "global_table"),
     ):
         yield name, next((t.name for t in catalog.of_kind(kind)), "")
-    for trigger in table.triggers:
-        function = catalog.functions.get(trigger.function)
-        if column and keeps(trigger, function, table, column):
-            yield "drop_freeze_trigger", f"DROP TRIGGER {quoted(trigger.name)} ON {table.name}"
-            yield "disable_freeze_trigger", f"ALTER TABLE {table.name} DISABLE TRIGGER {quoted(trigger.name)}"
+    if found := next(_guards(catalog, table), None):
+        guarded, guards = found
+        yield "drop_freeze_trigger", "; ".join(f"DROP TRIGGER {guard} ON {guarded.name}" for guard in guards)
+        yield "disable_freeze_trigger", "; ".join(f"ALTER TABLE {guarded.name} DISABLE TRIGGER {g}" for g in guards)
     for policy in table.policies:
         if policy.permissive:
             yield "policy", quoted(policy.name)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from pytest_tenantproof.catalog import Catalog, read_snapshot
@@ -10,9 +11,10 @@ from pytest_tenantproof.control import Findings, control_of
 from pytest_tenantproof.controls.judge import functions, static_ids
 from pytest_tenantproof.migrate import apply, migrations_folder
 from pytest_tenantproof.model import Control, Fault, Severity
+from pytest_tenantproof.prove.placeholders import placeholders
 from pytest_tenantproof.prove.run import Prover, open_prover
-from pytest_tenantproof.target import find_bin, open_session, start
-from tests.support import reference_settings
+from pytest_tenantproof.target import find_bin, open_session, rolled_back, start
+from tests.support import faults_settings, reference_settings
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,23 @@ def test_no_control_is_blamed_for_what_was_broken_before(unhardened: Prover) -> 
         assert found.detected == found.faults, (control_id, found)
         said[control_id] = found.reason
     assert "is red here without it" in said["TP203"]
+
+
+def test_guards_are_taken_where_somebody_may_change_the_tenant(faults_database: str) -> None:
+    with psycopg.connect(faults_database, autocommit=True) as connection, rolled_back(connection):
+        dropped = []
+        for statement in (
+            "ALTER TABLE public.developments ADD COLUMN tp_token text UNIQUE",
+            "REVOKE UPDATE ON ALL TABLES IN SCHEMA public FROM authenticated, service_role",
+            "GRANT UPDATE (name) ON public.developments TO service_role",
+            "GRANT UPDATE ON public.developments TO service_role",
+        ):
+            connection.execute(statement.encode())
+            found = placeholders(Catalog(read_snapshot(connection), faults_settings()), "x")
+            assert found["text_column"] != "tp_token"
+            dropped.append(found.get("drop_freeze_trigger"))
+    assert dropped[1:] == [None, None, "DROP TRIGGER developments_freeze ON public.developments"]
+    assert dropped[0]
 
 
 def test_a_control_that_does_not_apply_here_is_not_blamed(unhardened: Prover) -> None:
