@@ -129,7 +129,19 @@ def shared(join: Any) -> list[Any]:
 
 def is_plain(node: Any) -> bool:
     """Whether what is asked of a query's result is asked of each of its rows."""
-    return isinstance(node, ast.SelectStmt) and not any(getattr(node, part) for part in _REGROUPS)
+    if not isinstance(node, ast.SelectStmt) or any(getattr(node, part) for part in _REGROUPS):
+        return False
+    return not _has_window(node.targetList)
+
+
+def _has_window(node: Any) -> bool:
+    """Whether anything is computed over rows that a condition on the result does not limit."""
+    if isinstance(node, tuple):
+        return any(map(_has_window, node))
+    if not isinstance(node, ast.Node):
+        return False
+    over = isinstance(node, ast.FuncCall) and node.over is not None
+    return over or any(_has_window(getattr(node, name)) for name in node)
 
 
 def leaves(query: Any) -> list[Any]:

@@ -9,6 +9,7 @@ from pytest_tenantproof.catalog.model import Function
 from pytest_tenantproof.catalog.plpgsql import body_of, exit_of, without_comments
 from pytest_tenantproof.control import Findings, control, falsified_by
 from pytest_tenantproof.controls._bound import is_caller_bound, prover
+from pytest_tenantproof.controls._context import sets_identity
 from pytest_tenantproof.controls._maps import FLOW, FUNCTIONS
 from pytest_tenantproof.model import Severity
 
@@ -152,11 +153,14 @@ def test_definer_functions_pin_search_path(catalog: Catalog, findings: Findings)
     "GRANT EXECUTE ON FUNCTION {schema}.run(text) TO {client_role}"
 )
 def test_no_function_changes_the_caller(catalog: Catalog, findings: Findings) -> None:
-    """Claims arrive as settings. A function that sets settings, roles, or runs its argument, rewrites them.
+    """Claims arrive as settings. A function that sets settings, roles, or runs its argument, rewrites them. So does a
+    trigger that sets one which policies trust: the rest of the statement runs with it.
 
     A body in a language that cannot be read here counts as one that does.
     """
     for function in catalog.own_functions:
+        if name := sets_identity(function, catalog.settings.trusted_settings):
+            findings.add(function, f"a trigger that sets {name}, by which the caller is known")
         roles = _clients(catalog, function) if function.returns not in ("trigger", "event_trigger") else []
         if not roles or f"{function.signature}" in catalog.settings.exposed_functions:
             continue

@@ -111,6 +111,10 @@ STAYING = (
 )
 
 LEAVING = (
+    _does(
+        f"select x.n into new.label from (select tenant_id, max(body) over () as n from {M}) x"
+        " where x.tenant_id = new.tenant_id"
+    ),
     _does(f"perform 1 from {U} u join {M} m using (id) where u.tenant_id = new.tenant_id"),
     _does(f"perform 1 from {U} u left join {M} m using (tenant_id) where m.tenant_id = new.tenant_id"),
     _does(f"delete from {M} m where m.tenant_id = any (array[new.tenant_id, m.tenant_id])"),

@@ -44,6 +44,19 @@ CASES = {
     ("TP125", _later(ROW.format("tenant_id", "r.id"), "units")): Outcome.FAILED,
     ("TP125", _later("begin return jsonb_populate_record(new, new.label::jsonb); end", "units")): Outcome.FAILED,
     ("TP125", _later(ROW.format("label", "btrim(r.label)"), "units")): Outcome.PASSED,
+    ("TP243", _later("begin perform set_config('request.jwt.claims', new.label, true); return new; end", "units")): (
+        Outcome.FAILED
+    ),
+    (
+        "TP243",
+        _later("begin execute format('set request.jwt.claims = %L', new.body); return new; end", "units"),
+    ): (Outcome.FAILED),
+    ("TP243", _later("begin perform set_config(new.label, 'x', true); return new; end", "units")): Outcome.FAILED,
+    ("TP243", _later("begin set local row_security = off; return new; end", "units")): Outcome.FAILED,
+    ("TP243", _later("begin perform set_config('app.depth', '1', true); return new; end", "units")): Outcome.PASSED,
+    ("TP243", _later("begin update public.units set label = role where false; return new; end", "units")): (
+        Outcome.PASSED
+    ),
     (
         "TP248",
         "create function private.to_jsonb(public.units) returns jsonb language sql immutable return '{}'::jsonb",
