@@ -40,12 +40,17 @@ def foreign_key_hints(column: Column, tables: Mapping[str, Table]) -> Table | No
 
     `tables` by snake() of the singular of their bare names. The longest name that fits wins.
     """
-    found = re.fullmatch(r"(.+)_(ids?|uuids?|refs?|fk)", snake(column.name))
+    found = _pointing(column.name)
     if not found or not (_ID_TYPES.match(column.type) or (found[2].endswith("s") and column.type in ("jsonb", "json"))):
         return None
     words = found[1].split("_")
     endings = ("_".join(words[at:]) for at in range(len(words)))
     return next((tables[ending] for ending in endings if ending in tables), None)
+
+
+@cache
+def _pointing(name: str) -> re.Match[str] | None:
+    return re.fullmatch(r"(.+)_(ids?|uuids?|refs?|fk)", snake(name))
 
 
 @cache
