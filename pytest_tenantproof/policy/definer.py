@@ -34,8 +34,6 @@ _CALM = frozenset(
     to_char to_date to_json to_jsonb to_timestamp trim unnest upper lag lead dense_rank to_tsvector plainto_tsquery
     """.split()
 )
-
-
 _WRITES = re.compile(r"\s*(insert|update|delete|merge|truncate)\s", re.I)
 
 

@@ -13,6 +13,7 @@ from pytest_tenantproof.probes.values import ident, literal
 __all__ = ["Identity", "attackers", "owner"]
 
 _CLEARED = ("request.jwt.claim", "request.jwt.claims", "request.jwt.claim.sub", "request.jwt.claim.role")
+_SETTING = re.compile(r"[A-Za-z_][\w$]*(\.[A-Za-z_][\w$]*)*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,6 @@ def _attackers(catalog: Catalog, binding: Binding, a: Tenant, b: Tenant, superus
             yield Identity(f"{role} with no tenant bound", role, unsure=True)
             forged = binding.settings(binding.claims(role, b.id, b.user), b.id, b.user)
             yield Identity(f"{role} with claims it set itself", role, forged, unsure=True)
-
-
-_SETTING = re.compile(r"[A-Za-z_][\w$]*(\.[A-Za-z_][\w$]*)*", re.ASCII)
 
 
 def _logins(catalog: Catalog, role: str) -> list[str]:

@@ -58,10 +58,21 @@ CASES = {
         Outcome.PASSED
     ),
     (
+        "TP243",
+        _later("begin update public.memberships set role = 'owner' where false; return new; end", "units"),
+    ): Outcome.PASSED,
+    ("TP243", _later("begin if true then set local role service_role; end if; return new; end", "units")): (
+        Outcome.FAILED
+    ),
+    ("TP243", _later("begin set session authorization postgres; return new; end", "units")): Outcome.FAILED,
+    ("TP243", _later("begin execute 'set role service_role'; return new; end", "units")): Outcome.FAILED,
+    ("TP243", _later("begin execute format('set %I = %L', new.label, 'x'); return new; end", "units")): Outcome.FAILED,
+    (
         "TP248",
         "create function private.to_jsonb(public.units) returns jsonb language sql immutable return '{}'::jsonb",
     ): Outcome.FAILED,
     ("TP248", "create function private.to_text(public.units) returns text language sql return 'x'"): Outcome.PASSED,
+    ("TP509", "drop function private.audit_row() cascade"): Outcome.NOT_RUN,
     ("TP251", HELPER.format("body from public.messages where unit_id = x")): Outcome.FAILED,
     ("TP251", HELPER.format("upper(x::text)")): Outcome.PASSED,
 }
