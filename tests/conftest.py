@@ -1,5 +1,6 @@
 """Real servers for the tests: one embedded Postgres 18 a worker, and the other majors on demand."""
 
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,6 +15,11 @@ from tests.support import create_database, lacks, load_faults_base
 # How fast a busy machine makes values up says nothing about the product.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
+
+
+# What a shell runs in the background ignores SIGINT, and so would all that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
